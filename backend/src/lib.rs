@@ -1,0 +1,1 @@
+//! Tidegate backend: the live-chat domain.

@@ -1,0 +1,1 @@
+//! Questions with numbers about Tidegate.

@@ -1,0 +1,1 @@
+//! Everything that hunts for bugs in Tidegate.

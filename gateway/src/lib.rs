@@ -1,0 +1,1 @@
+//! Tidegate gateway: sockets in, ring out; ring in, sockets out.

@@ -1,0 +1,1 @@
+//! What bytes mean in Tidegate: RFC 6455, envelopes, FlatBuffers, codecs, tokens; sans-IO.
