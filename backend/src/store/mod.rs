@@ -1,0 +1,173 @@
+//! What is kept, and how. The turn hands over a [`WriteSet`] and waits for its [`Index`]; nobody else writes.
+//!
+//! - [`Store`]: the trait. No SQL crosses it; SQLite stands behind it ([`sqlite::SqliteStore`]), PostgreSQL may later.
+//! - [`Readers`]: bounded threads with read-only connections for everything that is not the turn: history,
+//!   lists, search, exports, old sessions. Reads are short transactions that page by key.
+//!
+//! **Who waits for what.** `submit` returns when the set is committed (SQLite: one turn in flight, so `durable()`
+//! equals the newest index). Effects go out, and ring space is given back, only when `durable() >= index`.
+
+use crate::engine::rows::{
+    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow, MessageRow, MetaRow,
+    RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
+};
+use crate::engine::write_set::WriteSet;
+use tidegate_protocol::Id;
+
+/// Which submit: 1 for the first after opening, then one more each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Index(pub u64);
+
+/// Why a commit failed. The first three pass: nothing was stored, keep the set and submit it again (with
+/// backoff, while rings push back and HTTP answers 503). `Fatal` does not: exit and rebuild from the store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else holds the database's lock (another process, or the checkpointer emptying the log).
+    #[error("the database is locked: {0}")]
+    Busy(String),
+    /// No room on the disk.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// A write failed, but nothing was synchronised yet.
+    #[error("writing the database failed: {0}")]
+    Io(String),
+    /// Anything else: a constraint, a failed fsync (what is on disk is unknown), damage, another owner.
+    #[error("the database cannot go on: {0}")]
+    Fatal(String),
+}
+
+impl CommitError {
+    /// May the same set be submitted again?
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        !matches!(self, Self::Fatal(_))
+    }
+}
+
+/// Why the store could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A sentence that says what was found and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The database is locked or the readers have too much to do: try again.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+/// What the turn needs of a database. Every method runs on the turn's thread.
+pub trait Store {
+    /// Stores the set in one transaction, all or nothing.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; after an error nothing of the set is stored.
+    fn submit(&mut self, writes: &WriteSet) -> Result<Index, CommitError>;
+
+    /// Everything up to here is stored as the configuration's `synchronous` promises.
+    fn durable(&self) -> Index;
+
+    /// Everything the engine needs to begin.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// `last` of one session, by key; for a session that the engine no longer has in memory.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn session(&mut self, principal: Id, session: u64) -> Result<Option<SessionLastRow>, StoreError>;
+
+    /// What was stored under a message id, by key: the first answer to an old repeat.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn sent(&mut self, principal: Id, session: u64, n: u64) -> Result<Option<Sent>, StoreError>;
+
+    /// What an Idempotency-Key was answered, by key.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn idempotency_key(&mut self, principal: Id, key_hash: u128) -> Result<Option<IdempotencyKeyRow>, StoreError>;
+
+    /// One conversation in whatever state, by key; for one that the engine no longer has in memory.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn conversation(&mut self, id: Id) -> Result<Option<LoadedConversation>, StoreError>;
+
+    /// Closes in order: what was stored is synchronised, and the next start knows that this one ended well.
+    ///
+    /// # Errors
+    /// If the last synchronisation failed.
+    fn close(self) -> Result<(), StoreError>
+    where
+        Self: Sized;
+}
+
+/// The first answer to a message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Where it went.
+    pub conversation: Id,
+    /// Its seq there.
+    pub seq: u64,
+    /// When it was accepted.
+    pub at_us: u64,
+    /// Hash of its body.
+    pub body_hash: u64,
+}
+
+/// A conversation with what the engine keeps beside its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedConversation {
+    /// The row.
+    pub row: ConversationRow,
+    /// Marks; all zero if none were stored.
+    pub marks: MarksRow,
+    /// Highest seq; 0 = no message yet.
+    pub seq: u64,
+    /// When that was accepted.
+    pub last_at_us: u64,
+    /// The newest text (not system message), at most 120 bytes of it.
+    pub last_text: String,
+    /// First visitor message that no agent's followed; 0 = none.
+    pub unanswered_since_us: u64,
+}
+
+/// What the engine begins with: all settings, every conversation that is not closed, and of those the newest
+/// messages within `window_bytes_max`. Everything older is looked up when somebody asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// Incarnation of this database's conversations: new when history may have been lost.
+    pub incarnation: u64,
+    /// This owner's number; checked inside every commit.
+    pub owner_epoch: u64,
+    /// No stored time is later: the server's clock must start above it.
+    pub clock_floor_us: u64,
+    /// Facts about the whole database.
+    pub meta: Vec<MetaRow>,
+    /// All widgets.
+    pub widgets: Vec<WidgetRow>,
+    /// All agents.
+    pub agents: Vec<AgentRow>,
+    /// The status each chose last.
+    pub agent_statuses: Vec<AgentStatusRow>,
+    /// All canned replies that are not deleted.
+    pub canned_replies: Vec<CannedReplyRow>,
+    /// Visitors of the conversations below.
+    pub visitors: Vec<VisitorRow>,
+    /// Every conversation that is not closed, ordered by id.
+    pub conversations: Vec<LoadedConversation>,
+    /// Their newest messages: per conversation a gapless run up to its `seq`, ordered by (conversation, seq).
+    pub messages: Vec<MessageRow>,
+    /// What the messages' ranges point into.
+    pub text: String,
+    /// Newest sessions of the people in those conversations, at most `sessions_max`.
+    pub sessions: Vec<SessionLastRow>,
+    /// How far each ring was applied.
+    pub ring_cursors: Vec<RingCursorRow>,
+}
