@@ -214,7 +214,10 @@ impl Config {
         }
         for (key, path) in [("data_dir", &self.data_dir), ("bus_dir", &self.bus_dir)] {
             if path.as_os_str().is_empty() || path == Path::new("/") {
-                found.push(format!("{key} is \"{}\"; name a directory of its own", path.display()));
+                found.push(format!(
+                    "{key} is \"{}\"; name a directory of its own",
+                    path.display()
+                ));
             }
         }
         found
@@ -246,7 +249,12 @@ mod tests {
             ..Config::default()
         };
         let mistakes = config.mistakes().join("\n");
-        for key in ["reader_threads", "public_ws_url", "allowed_origins", "wal_bytes_max"] {
+        for key in [
+            "reader_threads",
+            "public_ws_url",
+            "allowed_origins",
+            "wal_bytes_max",
+        ] {
             assert!(mistakes.contains(key), "{key} is missing in: {mistakes}");
         }
     }

@@ -6,7 +6,13 @@
 //! - [`turn`]: take what is there, apply, commit, publish, release
 //! - [`engine`]: the rules, pure: `apply(now, input)` gives effects and a [`engine::write_set::WriteSet`]
 //! - [`journal`]: the inputs of the turn, written down so that they can be applied again
+//! - [`store`]: what is kept
 //! - [`app`]: how the parts are wired, and what HTTP may ask of the turn
 
 pub mod app;
+pub mod config;
 pub mod engine;
+pub mod http;
+pub mod store;
+
+pub use config::Config;

@@ -9,39 +9,88 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 use super::rows::{
-    AgentRow, AgentStatusRow, ConversationRow, IdempotencyKeyRow, MarksRow, MessageRow,
-    RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
+    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow,
+    MessageRow, MetaRow, RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
 };
 
-/// How many of a conversation's newest messages are loaded at start at most (only those that one side lacks).
-pub const RECENT_MESSAGES_PER_CONVERSATION_MAX: usize = 64;
-
-/// Everything the engine needs to stand where it stood.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Loaded {
-    /// Incarnation of this database's history, never 0.
-    pub incarnation: u64,
-    /// Ceiling of the hybrid logical clock; 0 on a new database.
-    pub hlc_ceiling: u64,
-    /// The newest time that any row carries: server time goes on above it.
-    pub newest_at_us: u64,
-    /// All widgets; `default` is among them.
-    pub widgets: Vec<WidgetRow>,
-    /// All agents, disabled ones too.
-    pub agents: Vec<AgentRow>,
-    /// Their statuses.
-    pub agent_statuses: Vec<AgentStatusRow>,
-    /// Every conversation that is not closed.
-    pub conversations: Vec<LoadedConversation>,
-    /// Cursors of all gateways known.
-    pub ring_cursors: Vec<RingCursorRow>,
-    /// The loss ledger over *all* conversations, closed ones too, counted from the rows.
-    pub ledger: LedgerCounts,
-    /// What `LoadedConversation::recent`'s ranges point into.
-    pub text: String,
+/// The first answer to a message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Where it went.
+    pub conversation: Id,
+    /// Its seq.
+    pub seq: u64,
+    /// When it was accepted.
+    pub at_us: u64,
+    /// Hash of its body.
+    pub body_hash: u64,
 }
 
-/// Text messages (not system messages) by what became of them, per message and recipient side.
+/// Text messages by whose side has to receive them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pending {
+    /// Written by the agent's side.
+    pub to_visitor: u64,
+    /// Written by the visitor.
+    pub to_agent: u64,
+}
+
+/// A conversation with what the engine keeps beside its row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedConversation {
+    /// The row.
+    pub row: ConversationRow,
+    /// Marks; all zero if none were stored.
+    pub marks: MarksRow,
+    /// Highest seq; 0 = no message yet.
+    pub seq: u64,
+    /// When that was accepted.
+    pub last_at_us: u64,
+    /// The newest text (not system message), at most 120 bytes of it.
+    pub last_text: String,
+    /// First visitor message that no agent's followed; 0 = none.
+    pub unanswered_since_us: u64,
+    /// Text messages above the receiving side's delivered mark.
+    pub pending: Pending,
+}
+
+/// What the engine begins with: all settings, every conversation that is not closed, and of those the newest
+/// messages within `window_bytes_max`. Everything older is looked up when somebody asks for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Incarnation of this database's conversations: new when history may have been lost.
+    pub incarnation: u64,
+    /// This owner's number; checked inside every commit.
+    pub owner_epoch: u64,
+    /// No stored time is later: the server's clock must start above it.
+    pub clock_floor_us: u64,
+    /// Facts about the whole database.
+    pub meta: Vec<MetaRow>,
+    /// All widgets.
+    pub widgets: Vec<WidgetRow>,
+    /// All agents.
+    pub agents: Vec<AgentRow>,
+    /// The status each chose last.
+    pub agent_statuses: Vec<AgentStatusRow>,
+    /// All canned replies that are not deleted.
+    pub canned_replies: Vec<CannedReplyRow>,
+    /// Visitors of the conversations below.
+    pub visitors: Vec<VisitorRow>,
+    /// Every conversation that is not closed, ordered by id.
+    pub conversations: Vec<LoadedConversation>,
+    /// Their newest messages: per conversation a gapless run up to its `seq`, ordered by (conversation, seq).
+    pub messages: Vec<MessageRow>,
+    /// What the messages' ranges point into.
+    pub text: String,
+    /// Newest sessions of the people in those conversations, at most `sessions_max`.
+    pub sessions: Vec<SessionLastRow>,
+    /// How far each ring was applied.
+    pub ring_cursors: Vec<RingCursorRow>,
+    /// The loss ledger over all conversations, closed ones too, counted from the rows.
+    pub ledger: LedgerCounts,
+}
+
+/// The loss ledger: text messages (not system messages) by what became of them, per message and recipient side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LedgerCounts {
     /// Accepted from visitors: the agent's side is the recipient.
@@ -52,35 +101,10 @@ pub struct LedgerCounts {
     pub accepted_to_visitor: u64,
     /// Of these, at or below the visitor side's delivered mark.
     pub delivered_to_visitor: u64,
+    /// Counted by itself, conversation by conversation: neither delivered nor expired.
+    pub pending: u64,
     /// Removed unacknowledged by retention or erasure.
     pub expired: u64,
-}
-
-/// One conversation with what the engine keeps beside its row.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LoadedConversation {
-    /// The row.
-    pub row: ConversationRow,
-    /// `max(message.seq)`; 0 = none.
-    pub seq: u64,
-    /// The marks; zeros when there is no row.
-    pub marks: MarksRow,
-    /// Who.
-    pub visitor: VisitorRow,
-    /// Newest text message: its first bytes (at most 120, cut at a character).
-    pub last_text: String,
-    /// When the newest text message came; 0 = none.
-    pub last_at_us: u64,
-    /// First visitor text that no agent text followed; 0 = none.
-    pub unanswered_since_us: u64,
-    /// Text messages above the visitor side's delivered mark that an agent wrote.
-    pub pending_to_visitor: u64,
-    /// Text messages above the agent side's delivered mark that the visitor wrote.
-    pub pending_to_agent: u64,
-    /// The newest messages above `min(visitor_delivered, agent_delivered)`, ascending, without a hole up to
-    /// `seq`, at most [`RECENT_MESSAGES_PER_CONVERSATION_MAX`]. At start their texts are in `Loaded::text`;
-    /// from a lookup in `Found::Conversation`'s.
-    pub recent: Vec<MessageRow>,
 }
 
 /// One point read.
@@ -119,8 +143,8 @@ pub enum Need {
         /// Hash.
         key_hash: u128,
     },
-    /// How many text messages each side is sent above a seq (a partial acknowledgement of an old backlog).
-    PendingAbove {
+    /// A partial acknowledgement of a backlog older than memory.
+    Pending {
         /// Where.
         conversation: Id,
         /// Above which seq.
@@ -130,37 +154,19 @@ pub enum Need {
     },
 }
 
-/// The answer to a [`Need`], of the same kind.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The answer to a [`Need`], of the same kind. `None`: the store has no such row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Found {
-    /// `None`: this session never sent.
+    /// This session's last.
     Session(Option<SessionLastRow>),
-    /// `None`: no such message.
-    Sent(Option<SentBefore>),
-    /// `None`: not stored yet.
+    /// The message under that id.
+    Sent(Option<Sent>),
+    /// The visitor.
     Visitor(Option<VisitorRow>),
-    /// `None`: no such conversation. The text is what `recent` points into.
-    Conversation(Option<Box<LoadedConversation>>, String),
-    /// `None`: never used.
+    /// The conversation.
+    Conversation(Option<Box<LoadedConversation>>),
+    /// The key's first answer.
     IdempotencyKey(Option<IdempotencyKeyRow>),
-    /// Texts by agents and by the visitor in `above < seq <= up_to`.
-    PendingAbove {
-        /// Written by the agent's side.
-        to_visitor: u64,
-        /// Written by the visitor.
-        to_agent: u64,
-    },
-}
-
-/// What a number was answered with first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentBefore {
-    /// Where it went.
-    pub conversation: Id,
-    /// Its seq.
-    pub seq: u64,
-    /// When.
-    pub at_us: u64,
-    /// Hash of its body.
-    pub body_hash: u64,
+    /// The counts.
+    Pending(Pending),
 }

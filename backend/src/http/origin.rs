@@ -15,7 +15,10 @@ pub fn check(origin: &str) -> Result<(), &'static str> {
     if scheme != "https" && scheme != "http" {
         return Err("the scheme is http or https");
     }
-    if host.is_empty() || host.contains(['/', '?', '#', '@', ' ', '*', ';', ',', '\'', '"']) || !host.is_ascii() {
+    if host.is_empty()
+        || host.contains(['/', '?', '#', '@', ' ', '*', ';', ',', '\'', '"'])
+        || !host.is_ascii()
+    {
         return Err("write the host alone, without path; international names in their xn-- form");
     }
     if origin.bytes().any(|byte| byte.is_ascii_uppercase()) {

@@ -7,10 +7,8 @@
 //! **Who waits for what.** `submit` returns when the set is committed (SQLite: one turn in flight, so `durable()`
 //! equals the newest index). Effects go out, and ring space is given back, only when `durable() >= index`.
 
-use crate::engine::rows::{
-    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow, MessageRow, MetaRow,
-    RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
-};
+pub use crate::engine::loaded::{LedgerCounts, Loaded, LoadedConversation, Pending, Sent};
+use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
 
@@ -79,7 +77,11 @@ pub trait Store {
     ///
     /// # Errors
     /// If the database cannot be read.
-    fn session(&mut self, principal: Id, session: u64) -> Result<Option<SessionLastRow>, StoreError>;
+    fn session(
+        &mut self,
+        principal: Id,
+        session: u64,
+    ) -> Result<Option<SessionLastRow>, StoreError>;
 
     /// What was stored under a message id, by key: the first answer to an old repeat.
     ///
@@ -91,13 +93,30 @@ pub trait Store {
     ///
     /// # Errors
     /// If the database cannot be read.
-    fn idempotency_key(&mut self, principal: Id, key_hash: u128) -> Result<Option<IdempotencyKeyRow>, StoreError>;
+    fn idempotency_key(
+        &mut self,
+        principal: Id,
+        key_hash: u128,
+    ) -> Result<Option<IdempotencyKeyRow>, StoreError>;
 
     /// One conversation in whatever state, by key; for one that the engine no longer has in memory.
     ///
     /// # Errors
     /// If the database cannot be read.
     fn conversation(&mut self, id: Id) -> Result<Option<LoadedConversation>, StoreError>;
+
+    /// One visitor, by key.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn visitor(&mut self, id: Id) -> Result<Option<VisitorRow>, StoreError>;
+
+    /// Text messages of a conversation with `above < seq <= up_to`, by whose side has to receive them; for a
+    /// partial acknowledgement of an old backlog.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn pending(&mut self, conversation: Id, above: u64, up_to: u64) -> Result<Pending, StoreError>;
 
     /// Closes in order: what was stored is synchronised, and the next start knows that this one ended well.
     ///
@@ -106,68 +125,4 @@ pub trait Store {
     fn close(self) -> Result<(), StoreError>
     where
         Self: Sized;
-}
-
-/// The first answer to a message id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// Where it went.
-    pub conversation: Id,
-    /// Its seq there.
-    pub seq: u64,
-    /// When it was accepted.
-    pub at_us: u64,
-    /// Hash of its body.
-    pub body_hash: u64,
-}
-
-/// A conversation with what the engine keeps beside its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedConversation {
-    /// The row.
-    pub row: ConversationRow,
-    /// Marks; all zero if none were stored.
-    pub marks: MarksRow,
-    /// Highest seq; 0 = no message yet.
-    pub seq: u64,
-    /// When that was accepted.
-    pub last_at_us: u64,
-    /// The newest text (not system message), at most 120 bytes of it.
-    pub last_text: String,
-    /// First visitor message that no agent's followed; 0 = none.
-    pub unanswered_since_us: u64,
-}
-
-/// What the engine begins with: all settings, every conversation that is not closed, and of those the newest
-/// messages within `window_bytes_max`. Everything older is looked up when somebody asks for it.
-#[derive(Debug, Clone, Default)]
-pub struct Loaded {
-    /// Incarnation of this database's conversations: new when history may have been lost.
-    pub incarnation: u64,
-    /// This owner's number; checked inside every commit.
-    pub owner_epoch: u64,
-    /// No stored time is later: the server's clock must start above it.
-    pub clock_floor_us: u64,
-    /// Facts about the whole database.
-    pub meta: Vec<MetaRow>,
-    /// All widgets.
-    pub widgets: Vec<WidgetRow>,
-    /// All agents.
-    pub agents: Vec<AgentRow>,
-    /// The status each chose last.
-    pub agent_statuses: Vec<AgentStatusRow>,
-    /// All canned replies that are not deleted.
-    pub canned_replies: Vec<CannedReplyRow>,
-    /// Visitors of the conversations below.
-    pub visitors: Vec<VisitorRow>,
-    /// Every conversation that is not closed, ordered by id.
-    pub conversations: Vec<LoadedConversation>,
-    /// Their newest messages: per conversation a gapless run up to its `seq`, ordered by (conversation, seq).
-    pub messages: Vec<MessageRow>,
-    /// What the messages' ranges point into.
-    pub text: String,
-    /// Newest sessions of the people in those conversations, at most `sessions_max`.
-    pub sessions: Vec<SessionLastRow>,
-    /// How far each ring was applied.
-    pub ring_cursors: Vec<RingCursorRow>,
 }

@@ -1,0 +1,3 @@
+//! HTTP for people and business systems.
+
+pub mod origin;
