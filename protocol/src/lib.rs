@@ -1,1 +1,18 @@
-//! What bytes mean in Tidegate: RFC 6455, envelopes, FlatBuffers, codecs, tokens; sans-IO.
+//! What bytes mean in Tidegate. No I/O, no clock, no allocation on the hot path.
+//!
+//! The modules stand in the order in which a message meets them.
+
+pub mod bus; //      what the records on shm-bus carry
+pub mod close; //    one table of WebSocket close codes and their classes
+pub mod codec;
+pub mod envelope; // the 13-byte header, kinds, batch reader (checked views), writer
+pub mod generated; // flatc's output for schema/tidegate.fbs, committed
+pub mod id; //       128-bit, time-ordered ids
+pub mod limits; //   every maximum on either wire, with compile-time relations between them
+pub mod names; //    the snake_case names of the schema's enumerations
+pub mod token; //    signed tokens: who a connection belongs to //    fb and json, to and from the one internal form
+
+pub use codec::Codec;
+pub use envelope::{Envelope, EnvelopeHeader, Kind};
+pub use generated::tidegate as fb;
+pub use id::Id;
