@@ -86,7 +86,9 @@ pub struct OpenedRecord {
     /// [`OPENED_ANNOUNCED`].
     pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// How long the connection may be silent, ms, as the gateway learned it: `Welcome.heartbeat_ms`.
+    pub heartbeat_ms: u32,
 }
 
 /// The payload of a [`CLOSED`] record.
