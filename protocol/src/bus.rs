@@ -5,7 +5,7 @@
 //! | kind | leads to | record header | payload |
 //! | --- | --- | --- | --- |
 //! | [`OPENED`] | backend | principal = the token's `sub` | [`OpenedRecord`], name, padding to 8, Hello's payload |
-//! | [`ENVELOPE`] | backend | flags = [`Kind`], trace = client's µs | one envelope's payload |
+//! | [`ENVELOPE`] | backend | principal, flags = [`Kind`], trace = the connection's `Hello.session` | one envelope's payload |
 //! | [`CLOSED`] | backend | | [`ClosedRecord`] |
 //! | [`ECHO`] | backend | flags = WebSocket opcode | the message |
 //! | [`ENVELOPE_DOWN`] | gateway | flags = [`Kind`], trace = server's µs | one envelope's payload |
@@ -21,7 +21,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// To the backend: a connection said Hello and its token was verified.
 pub const OPENED: u16 = 1;
-/// To the backend: one envelope of a connection.
+/// To the backend: one envelope of a connection. Its header names principal *and session*, so that a backend that
+/// restarted can apply what was left in the ring before the gateway announces the connection: a message's id is
+/// (session, n). The client's timestamp is information only and is not carried.
 pub const ENVELOPE: u16 = 2;
 /// To the backend: a connection ended; its slot is used again only after this was told.
 pub const CLOSED: u16 = 3;
