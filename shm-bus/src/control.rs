@@ -1,0 +1,198 @@
+//! The two control pages, shared by every process on the bus: tickets (gateways add), frontier, heartbeat and ledger
+//! (the backend writes). Each side maps the other's page read-only.
+
+use std::ops::Deref;
+
+use crate::{
+    directory::{BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
+    error::BusError,
+    identity::InstanceId,
+    layout,
+    memory::{Memory, Word, Words},
+    sync::{Arc, Ordering},
+};
+
+/// What every process may read.
+#[derive(Clone)]
+pub struct Control {
+    tickets: Word,
+    roster: Word,
+    frontier: Word,
+    backend_instance: Word,
+    backend_pid: Word,
+    heartbeat_us: Word,
+    ledger: Words,
+    pub(crate) backend_memory: Arc<Memory>,
+}
+
+impl Control {
+    fn over(gateways: &Arc<Memory>, backend: &Arc<Memory>) -> Self {
+        Self {
+            tickets: Word::at(gateways, layout::TICKETS_OFFSET),
+            roster: Word::at(gateways, layout::ROSTER_OFFSET),
+            frontier: Word::at(backend, layout::FRONTIER_OFFSET),
+            backend_instance: Word::at(backend, layout::BACKEND_INSTANCE_OFFSET),
+            backend_pid: Word::at(backend, layout::BACKEND_PID_OFFSET),
+            heartbeat_us: Word::at(backend, layout::BACKEND_HEARTBEAT_OFFSET),
+            ledger: Words::at(backend, layout::LEDGER_OFFSET, layout::LEDGER_COUNTERS * 8),
+            backend_memory: Arc::clone(backend),
+        }
+    }
+
+    /// For an observer: both pages read-only.
+    ///
+    /// # Errors
+    /// A page is missing, or not what it should be.
+    pub fn observe(bus: &BusDirectory) -> Result<Self, BusError> {
+        Ok(Self::over(
+            &bus.control_page(&CONTROL_GATEWAYS, false)?,
+            &bus.control_page(&CONTROL_BACKEND, false)?,
+        ))
+    }
+
+    /// How many tickets were given out: the newest ticket's number plus one.
+    #[must_use]
+    pub fn tickets(&self) -> u64 {
+        self.tickets.load(Ordering::Relaxed)
+    }
+
+    /// Tickets below this number are admitted.
+    #[must_use]
+    pub fn frontier(&self) -> u64 {
+        self.frontier.load(Ordering::Relaxed)
+    }
+
+    /// The backend that holds the seat, or held it last. `None` before the first.
+    #[must_use]
+    pub fn backend_instance(&self) -> Option<InstanceId> {
+        InstanceId::from_raw(self.backend_instance.load(Ordering::Acquire))
+    }
+
+    /// Its process id; 0 before the first.
+    #[must_use]
+    pub fn backend_pid(&self) -> u32 {
+        u32::try_from(self.backend_pid.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// When the backend last said that it lives, µs since the Unix epoch.
+    #[must_use]
+    pub fn backend_heartbeat_us(&self) -> u64 {
+        self.heartbeat_us.load(Ordering::Relaxed)
+    }
+
+    /// How many segments were ever made here.
+    #[must_use]
+    pub fn roster(&self) -> u64 {
+        self.roster.load(Ordering::Acquire)
+    }
+
+    /// A ledger counter, by the backend's own table.
+    ///
+    /// # Panics
+    /// `index` is not below [`layout::LEDGER_COUNTERS`].
+    #[must_use]
+    pub fn ledger(&self, index: usize) -> u64 {
+        self.ledger.load(index)
+    }
+}
+
+/// The gateways' side: may take tickets.
+#[derive(Clone)]
+pub struct GatewayControl(Control);
+
+impl GatewayControl {
+    pub(crate) fn open(bus: &BusDirectory) -> Result<Self, BusError> {
+        Ok(Self(Control::over(
+            &bus.control_page(&CONTROL_GATEWAYS, true)?,
+            &bus.control_page(&CONTROL_BACKEND, false)?,
+        )))
+    }
+
+    /// Takes `count` tickets; the first one's number. One order over all gateways. A ticket is admitted once
+    /// [`Control::frontier`] is beyond it.
+    pub fn take_tickets(&self, count: u64) -> u64 {
+        self.0.tickets.fetch_add(count, Ordering::Relaxed)
+    }
+
+    pub(crate) fn enter_roster(&self) {
+        self.0.roster.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Deref for GatewayControl {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.0
+    }
+}
+
+/// The backend's side: moves the frontier, beats, keeps the ledger's counters.
+#[derive(Clone)]
+pub struct BackendControl(Control);
+
+impl BackendControl {
+    pub(crate) fn open(bus: &BusDirectory) -> Result<Self, BusError> {
+        Ok(Self(Control::over(
+            &bus.control_page(&CONTROL_GATEWAYS, false)?,
+            &bus.control_page(&CONTROL_BACKEND, true)?,
+        )))
+    }
+
+    /// Admits all tickets below `frontier`. Never moves back; a smaller number changes nothing.
+    pub fn advance_frontier(&self, frontier: u64) {
+        if frontier > self.0.frontier() {
+            self.0.frontier.store(frontier, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that this backend lives: `now_us` is µs since the Unix epoch.
+    pub fn beat(&self, now_us: u64) {
+        self.0.heartbeat_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// Sets a ledger counter, by the backend's own table.
+    ///
+    /// # Panics
+    /// `index` is not below [`layout::LEDGER_COUNTERS`].
+    pub fn set_ledger(&self, index: usize, value: u64) {
+        self.0.ledger.store(index, value);
+    }
+
+    pub(crate) fn announce(&self, instance: InstanceId, pid: u32) {
+        self.0.backend_pid.store(u64::from(pid), Ordering::Relaxed);
+        self.0
+            .backend_instance
+            .store(instance.get(), Ordering::Release);
+    }
+}
+
+impl Deref for BackendControl {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("tickets", &self.tickets())
+            .field("frontier", &self.frontier())
+            .field("backend_instance", &self.backend_instance())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for GatewayControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for BackendControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
