@@ -9,10 +9,11 @@ pub mod envelope; // the 13-byte header, kinds, batch reader (checked views), wr
 pub mod generated; // flatc's output for schema/tidegate.fbs, committed
 pub mod id; //       128-bit, time-ordered ids
 pub mod limits; //   every maximum on either wire, with compile-time relations between them
+pub mod message; //  every message as a plain struct, and its encoder
 pub mod names; //    the snake_case names of the schema's enumerations
 pub mod token; //    signed tokens: who a connection belongs to //    fb and json, to and from the one internal form
 
 pub use codec::Codec;
-pub use envelope::{Envelope, EnvelopeHeader, Kind};
+pub use envelope::{Envelope, EnvelopeHeader, Kind, View, verify};
 pub use generated::tidegate as fb;
 pub use id::Id;

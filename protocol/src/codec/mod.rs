@@ -1,5 +1,7 @@
 //! Codecs turn what a client speaks into the one internal form, FlatBuffers payloads, and back.
 
+pub mod json;
+
 /// How one connection speaks, chosen once at the upgrade by its WebSocket subprotocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -1,11 +1,15 @@
 //! Envelopes: one binary WebSocket message carries one or more, back to back. Each is a 13-byte header, then the
 //! payload, a FlatBuffers root table of the header's kind.
 
+pub mod batch;
 pub mod header;
 pub mod kind;
+pub mod view;
 
+pub use batch::{BatchError, BatchReader, append_envelope};
 pub use header::{ENVELOPE_HEADER_BYTES, EnvelopeHeader};
 pub use kind::Kind;
+pub use view::{Malformed, View, verify};
 
 /// One envelope of a batch: its header's fields and its payload, not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
