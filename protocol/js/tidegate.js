@@ -1,24 +1,7 @@
-// The SDK's public face. What each part does stands in its own file; the types stand in tidegate.d.ts.
+// The SDK's public face; the types and what they mean stand in tidegate.d.ts, the wire in protocol/README.md.
 
-/** A chat: start it, listen to it, send with it. */
-export class Tidegate {
-  constructor(options) {
-    this.options = options;
-    this.state = 'idle';
-    this.welcome = null;
-    this.conversations = new Map();
-    this.outbox = [];
-  }
-  start() { return this; }
-  stop() {}
-  on() { return () => {}; }
-  send() { return null; }
-  resend() { return null; }
-  discard() { return false; }
-  delivered() {}
-  read() {}
-  typing() {}
-  command() { return Promise.reject(new Error('not connected')); }
-}
-
-export const connect = (options) => new Tidegate(options).start();
+export { Tidegate, connect } from './client.js';
+export { TidegateError } from './emitter.js';
+export { complete } from './json.js';
+export { closeClass } from './close.js';
+export { MESSAGE_TEXT_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX } from './limits.js';

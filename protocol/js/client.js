@@ -1,0 +1,290 @@
+// The SDK's centre: takes what the link receives to the part that it concerns, and what the application wants to the
+// link. The parts: session.js (who this page is), link.js (connections), outbox.js (what was said), streams.js (what
+// was received), commands.js, conversations.js.
+
+import { Commands } from './commands.js';
+import { Conversations } from './conversations.js';
+import { Emitter, failure } from './emitter.js';
+import { Link } from './link.js';
+import { Outbox, copyItem } from './outbox.js';
+import { SessionSlot, freshRecord } from './session.js';
+import { Streams } from './streams.js';
+import { SEND_ANSWER_MS_MAX, TYPING_MS } from './limits.js';
+import { SUPERSEDED } from './close.js';
+import { hostOf } from './host.js';
+
+/** A chat: start it, listen to it, send with it. Documented in tidegate.d.ts. */
+export class Tidegate {
+  constructor(options) {
+    this.options = options;
+    this.page = options.page || '';
+    this.state = 'idle';
+    this.welcome = null;
+    this.host = hostOf(options);
+    this.clock = this.host.clock;
+    this.emitter = new Emitter();
+    this.known = new Conversations();
+    this.slot = null;
+    this.runs = 0;            // start() and stop() calls: what an older one awaited is void
+    this.superseded = false;
+    this.pumpTimer = null;
+    this.typingSaid = new Map();
+    this.box = this.newOutbox(freshRecord(''));
+    this.link = new Link(this.host, options, {
+      hello: () => this.hello(),
+      received: (envelope) => this.received(envelope),
+      lost: () => this.lost(),
+      state: (change) => this.changeState(change),
+      closed: (event) => this.closed(event),
+      failed: (event) => this.emitter.emit('error', event),
+    });
+    this.streams = new Streams(this.clock, {
+      deliver: (message) => this.deliver(message),
+      history: (event) => {
+        const heard = this.emitter.has('history');
+        this.emitter.emit('history', event);
+        return heard;
+      },
+      resume: () => this.link.restart(),
+      ack: (acks) => this.link.send(acks.map((value) => ({ kind: 'ack', value }))),
+      isClosed: (conversation) => this.known.isClosed(conversation),
+      side: () => (this.welcome && this.welcome.role !== 'visitor' ? 'agent' : 'visitor'),
+    });
+    this.commands = new Commands(this.clock, () => ++this.link.requests,
+      (value) => this.link.send([{ kind: 'command', value }], true));
+  }
+
+  // --- life ------------------------------------------------------------------------------------------------------
+
+  start() {
+    if (this.state !== 'idle' && this.state !== 'closed') return this;
+    const run = ++this.runs;
+    this.changeState({ state: 'connecting', inMs: 0, code: 0 });
+    this.takeSession(run);
+    return this;
+  }
+
+  async takeSession(run) {
+    if (!this.slot) {
+      const slot = await SessionSlot.take(this.host, this.options.storageKey || 'tidegate');
+      if (run !== this.runs) return slot.leave();
+      this.slot = slot;
+      const former = this.box;
+      this.box = this.newOutbox(slot.record);
+      this.box.adopt(former);
+    }
+    if (this.superseded) this.box.abandon();
+    this.superseded = false;
+    this.link.start();
+  }
+
+  stop() {
+    if (this.state === 'idle') return;
+    this.runs++;
+    this.streams.flushAcks();
+    this.link.end('idle');
+    this.lost();
+    this.commands.stopped();
+    if (this.slot) this.slot.leave();
+    this.slot = null;
+    this.changeState({ state: 'idle', inMs: 0, code: 0 });
+  }
+
+  newOutbox(record) {
+    return new Outbox({
+      record,
+      random: this.host.random,
+      store: () => {
+        if (this.slot && !this.slot.save()) this.emitter.emit('error', failure('storage'));
+      },
+      renew: () => this.slot.renew(),
+      changed: (item) => this.emitter.emit('sent', copyItem(item)),
+    });
+  }
+
+  changeState(change) {
+    this.state = change.state;
+    this.emitter.emit('state', change);
+  }
+
+  closed(event) {
+    if (event.code === SUPERSEDED) this.superseded = true;
+    this.emitter.emit('closed', event);
+  }
+
+  hello() {
+    const { record } = this.slot;
+    return {
+      session: record.session,
+      family: this.options.family || 'h5',
+      locale: this.options.locale || '',
+      cursors: this.streams.cursors(),
+      ticket: record.ticket,
+      page: this.page,
+    };
+  }
+
+  lost() {
+    this.clock.clearTimeout(this.pumpTimer);
+    this.pumpTimer = null;
+    this.typingSaid.clear();
+    this.box.lost();
+    this.streams.lost();
+    this.commands.lost();
+  }
+
+  // --- what the server says --------------------------------------------------------------------------------------
+
+  received({ kind, value, detail }) {
+    const { emitter } = this;
+    switch (kind) {
+      case 'welcome': return this.welcomed(value);
+      case 'wait': return this.waits(value);
+      case 'send_result': return this.answered(value);
+      case 'message': return this.streams.message(value);
+      case 'conversation_state': return this.conversationState(value);
+      case 'receipt':
+        this.known.receipt(value);
+        return emitter.emit('receipt', value);
+      case 'typing_notice': return emitter.emit('typing', value);
+      case 'queue_update':
+        this.known.queue(value);
+        return emitter.emit('queue', value);
+      case 'presence':
+        this.commands.answer(value);
+        return emitter.emit('presence', value);
+      case 'error':
+        return this.commands.refuse(value.request, value) || emitter.emit('error', value);
+      case 'malformed': return emitter.emit('error', failure('malformed_envelope', { detail }));
+      default: return undefined; // pong: its arrival was its message
+    }
+  }
+
+  welcomed(welcome) {
+    this.welcome = welcome;
+    this.slot.record.ticket = '';
+    const states = welcome.conversations.filter(({ state }) => state !== null);
+    const gone = this.known.dropMissing(new Set(states.map(({ state }) => state.conversation)));
+    for (const { state } of states) this.known.put(state);
+    if (this.box.welcomed(this.link.number, welcome) === 'renew') return this.link.restart();
+    const { number } = this.link;
+    this.link.welcomed(welcome.heartbeat_ms);
+    this.emitter.emit('welcome', welcome);
+    for (const state of gone) this.emitter.emit('conversation', state);
+    for (const { state } of states) this.emitter.emit('conversation', state);
+    if (number !== this.link.number) return undefined; // a listener stopped us
+    this.streams.welcomed(states);
+    this.commands.welcomed();
+    return this.pump();
+  }
+
+  waits(wait) {
+    this.slot.record.ticket = wait.ticket;
+    this.box.save();
+    this.link.waiting();
+    this.emitter.emit('wait', wait);
+  }
+
+  conversationState(state) {
+    this.commands.answer(state);
+    this.known.put(state);
+    const me = this.welcome ? this.welcome.principal : '';
+    this.streams.state(state, state.mine && (state.visitor === me || state.agent === me));
+    this.emitter.emit('conversation', state);
+  }
+
+  deliver(message) {
+    const item = this.box.replayed(message);
+    if (item) this.pump();
+    this.known.said(message);
+    const own = Boolean(message.sender) && this.welcome !== null && message.sender === this.welcome.principal;
+    this.emitter.emit('message', { ...message, own, key: item ? item.key : '' });
+  }
+
+  answered(result) {
+    const item = this.box.answered(result, this.clock.now());
+    if (item && item.seq > 0) {
+      const { conversation, seq, text } = item;
+      this.known.said({ conversation, seq, text, at_us: result.at_us });
+      this.streams.ownMessage(conversation, seq);
+    }
+    this.pump();
+  }
+
+  // --- what the application says ---------------------------------------------------------------------------------
+
+  on(type, listener) {
+    return this.emitter.on(type, listener);
+  }
+
+  send(text, { conversation = '' } = {}) {
+    const item = this.box.add(text, conversation, this.clock.now());
+    this.typingSaid.delete(conversation);
+    this.pump();
+    return copyItem(item);
+  }
+
+  resend(key) {
+    const item = this.box.resend(key);
+    this.pump();
+    return item && copyItem(item);
+  }
+
+  discard(key) {
+    return this.box.discard(key);
+  }
+
+  /** Puts what may go on the wire, and comes back when more may. */
+  pump() {
+    if (this.link.phase !== 'open') return;
+    const now = this.clock.now();
+    const { sends, renew } = this.box.take(now);
+    if (renew) return this.link.restart();
+    for (const value of sends) this.link.send([{ kind: 'send', value }], true);
+    this.clock.clearTimeout(this.pumpTimer);
+    this.pumpTimer = null;
+    if (this.box.inFlight() > 0) {
+      const dueAt = this.box.progressAt + SEND_ANSWER_MS_MAX;
+      this.pumpTimer = this.clock.setTimeout(() => this.link.restart(), dueAt - now);
+    } else if (this.box.retryAt > now) {
+      this.pumpTimer = this.clock.setTimeout(() => this.pump(), this.box.retryAt - now);
+    }
+  }
+
+  delivered(conversation, seq, incarnation = 0) {
+    this.streams.held(conversation, seq, incarnation);
+  }
+
+  read(conversation, seq) {
+    this.streams.readUpTo(conversation, seq);
+  }
+
+  typing(conversation, active) {
+    if (this.link.phase !== 'open') return;
+    const now = this.clock.now();
+    const saidAt = this.typingSaid.get(conversation);
+    if (active ? now - saidAt < TYPING_MS : saidAt === undefined) return;
+    if (active) this.typingSaid.set(conversation, now);
+    else this.typingSaid.delete(conversation);
+    this.link.send([{ kind: 'typing', value: { conversation, active: Boolean(active) } }]);
+  }
+
+  command(request) {
+    return this.commands.ask(request);
+  }
+
+  get outbox() {
+    return this.box.items.map(copyItem);
+  }
+
+  get conversations() {
+    return this.known.states;
+  }
+
+  get session() {
+    return this.box.record.session;
+  }
+}
+
+/** new Tidegate(options).start() */
+export const connect = (options) => new Tidegate(options).start();
