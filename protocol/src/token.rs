@@ -150,6 +150,7 @@ impl TokenError {
 pub fn mint(claims: &Claims, key: &Key) -> String {
     debug_assert!(claims.role.name().is_some());
     let mut claims = claims.clone();
+    claims.name.retain(|c| !c.is_control());
     claims
         .name
         .truncate(claims.name.floor_char_boundary(NAME_BYTES_MAX));
