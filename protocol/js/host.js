@@ -3,7 +3,7 @@
 
 /** options → { WebSocket, clock, random, storage, locks, wake, newSession } */
 export function hostOf(options) {
-  const scope = globalThis;
+  const scope = typeof globalThis === 'object' ? globalThis : {};
   const clock = options.clock || {
     now: () => Date.now(),
     setTimeout: (callback, ms) => setTimeout(callback, ms),

@@ -12,6 +12,8 @@
 // 4. Numbers are changed (a refused message leaves a hole) only when every bound item was first sent on this very
 //    connection and is answered: then none of them can still arrive. In every other case the session is renewed: under
 //    the old one the hole can never be filled, so whatever of it is still on its way is refused for ever.
+// 5. The first new number on a connection goes alone; the rest follow when it is accepted. So a session whose numbers
+//    are not what we think (a conflict) is noticed before a later message could overtake.
 //
 // This file has no clock, no socket and no timers: time comes in, wire messages and item states go out.
 
@@ -40,6 +42,7 @@ export class Outbox {
     this.random = random;
     this.connection = 0;       // which connection this is; 0 = none
     this.welcomedN = 0;        // last_n of its Welcome
+    this.confirmed = false;    // rule 5: the server accepted something on this connection
     this.draining = false;     // rule 3
     this.conflict = false;
     this.expectedN = 0;        // from the newest gap; 0 = none
@@ -148,6 +151,7 @@ export class Outbox {
   /** The connection is gone, and with it the answers to what was on the wire. */
   lost() {
     this.connection = 0;
+    this.confirmed = false;
     this.draining = false;
     this.conflict = false;
     this.expectedN = 0;
@@ -194,7 +198,10 @@ export class Outbox {
     for (const item of this.items) {
       if (room === 0) break;
       if (item.state !== 'waiting' || item.inFlight) continue;
-      if (item.n === 0) this.bind(item);
+      if (item.n === 0) {
+        if (!this.confirmed && this.inFlight() > 0) break; // rule 5
+        this.bind(item);
+      }
       if (item.firstSentOn === NEVER) item.firstSentOn = this.connection;
       item.inFlight = true;
       chosen.push(item);
@@ -271,6 +278,7 @@ export class Outbox {
 
   accepted(item, conversation, seq, at_us) {
     this.setbacks = 0;
+    this.confirmed = true;
     if (item.session === this.record.session) this.record.last = Math.max(this.record.last, item.n);
     item.inFlight = false;
     this.drop(item);
