@@ -10,6 +10,7 @@
 //! - [`app`]: how the parts are wired, and what HTTP may ask of the turn
 
 pub mod app;
+pub mod auth;
 pub mod config;
 pub mod engine;
 pub mod http;

@@ -7,6 +7,22 @@
 //! **Who waits for what.** `submit` returns when the set is committed (SQLite: one turn in flight, so `durable()`
 //! equals the newest index). Effects go out, and ring space is given back, only when `durable() >= index`.
 
+pub mod checkpoint;
+mod classify;
+pub mod data_dir;
+mod find;
+pub mod load;
+pub mod migrate;
+pub mod open;
+pub mod read;
+pub mod readers;
+mod rows;
+pub mod sqlite;
+mod write;
+
+pub use readers::{Readers, Reading};
+pub use sqlite::{SqliteStore, StoreOptions};
+
 pub use crate::engine::loaded::{LedgerCounts, Loaded, LoadedConversation, Pending, Sent};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;

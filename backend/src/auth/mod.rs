@@ -1,0 +1,29 @@
+//! Who somebody is: passwords of agents, the key that signs tokens, and how often one may try.
+//!
+//! - [`token_key`]: the file with the key, made at the first start
+//! - [`password`]: argon2id, off the turn's thread and a few at a time
+//! - [`rate_limit`]: bounded tables of who tried how often
+//! - [`random`]: the operating system's randomness
+
+pub mod password;
+pub mod random;
+pub mod rate_limit;
+pub mod token_key;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The machine's wall clock, µs since the Unix epoch; for tokens and file stamps. Messages carry the turn's time,
+/// which never steps back.
+#[must_use]
+pub fn now_us() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The same in seconds.
+#[must_use]
+pub fn now_s() -> u64 {
+    now_us() / 1_000_000
+}

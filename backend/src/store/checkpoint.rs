@@ -1,0 +1,155 @@
+//! The checkpointer: a thread that moves committed pages from the write-ahead log into the database, so that no
+//! commit ever does.
+//!
+//! **The rule at the bound.** A passive checkpoint runs beside the writer and blocks nobody, but the log starts
+//! over only when a writer finds all of it moved: under steady load it grows. At `wal_bytes_max` the checkpointer
+//! moves what it can beside the writer and then empties the log with the writer's lock held; the turn's next
+//! commit waits that long (milliseconds: only the rest is moved), or is told `Busy` and tries again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::open::Place;
+
+/// Bytes of a frame's header in the log, beside the page.
+const FRAME_HEADER_BYTES: u64 = 24;
+
+/// The thread; stops when dropped.
+#[derive(Debug)]
+pub struct Checkpointer {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+}
+
+/// What it has done, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Commits so far; written by the store, so that an idle database is left alone.
+    pub commits: AtomicU64,
+    /// Bytes in the log at the last look.
+    pub wal_bytes: AtomicU64,
+    /// Checkpoints that ran.
+    pub checkpoints: AtomicU64,
+    /// Times that the log was at its bound and was emptied.
+    pub emptied: AtomicU64,
+    /// Checkpoints that failed.
+    pub failed: AtomicU64,
+}
+
+impl Checkpointer {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If its connection or its thread cannot be made.
+    pub fn start(place: &Place, every_ms: u64, wal_bytes_max: u64) -> Result<Self, StoreError> {
+        let connection = place.open_checkpointer()?;
+        let counters = Arc::new(Counters::default());
+        let (stop, stopped) = bounded(0);
+        let work = Work {
+            connection,
+            counters: Arc::clone(&counters),
+            wal_bytes_max,
+            commits_seen: 0,
+        };
+        let every = Duration::from_millis(every_ms.max(1));
+        let thread = thread::Builder::new()
+            .name("checkpointer".to_owned())
+            .spawn(move || work.run(&stopped, every))
+            .map_err(|error| {
+                StoreError::Failed(format!("cannot start the checkpointer's thread: {error}"))
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            counters,
+        })
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A checkpointer that panicked has said so; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    connection: Connection,
+    counters: Arc<Counters>,
+    wal_bytes_max: u64,
+    commits_seen: u64,
+}
+
+impl Work {
+    fn run(mut self, stopped: &Receiver<()>, every: Duration) {
+        while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            let commits = self.counters.commits.load(Ordering::Relaxed);
+            if commits == self.commits_seen {
+                continue;
+            }
+            match self.look() {
+                Ok(()) => self.commits_seen = commits,
+                Err(error) => {
+                    // Busy, or the disk: the log keeps everything; the next round tries again.
+                    self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "checkpoint failed");
+                }
+            }
+        }
+    }
+
+    fn look(&self) -> Result<(), StoreError> {
+        let log_bytes = checkpoint(&self.connection, "PASSIVE")?.log_bytes;
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.counters.wal_bytes.store(log_bytes, Ordering::Relaxed);
+        if log_bytes > self.wal_bytes_max {
+            let emptied = checkpoint(&self.connection, "TRUNCATE")?;
+            if !emptied.blocked {
+                self.counters.emptied.fetch_add(1, Ordering::Relaxed);
+                self.counters.wal_bytes.store(0, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a checkpoint found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// Readers or a writer kept it from finishing.
+    pub blocked: bool,
+    /// Bytes in the log before.
+    pub log_bytes: u64,
+}
+
+/// Runs one. `mode`: `PASSIVE` blocks nobody; `TRUNCATE` waits for readers and holds the writer.
+///
+/// # Errors
+/// The database's.
+pub fn checkpoint(connection: &Connection, mode: &str) -> Result<Checkpointed, StoreError> {
+    let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let found = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    let frames = u64::try_from(found.1).unwrap_or(0);
+    Ok(Checkpointed {
+        blocked: found.0 != 0,
+        log_bytes: frames * (u64::from(page_bytes) + FRAME_HEADER_BYTES),
+    })
+}

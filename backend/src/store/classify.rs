@@ -1,0 +1,93 @@
+//! What an error of SQLite means for whoever asked: does it pass, and what should a person do.
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use super::{CommitError, StoreError};
+
+/// The rule of DESIGN §8: busy, full and a failed write pass; anything else, above all a failed fsync, does not.
+pub fn commit_error(error: &rusqlite::Error) -> CommitError {
+    let text = error.to_string();
+    let Some(failure) = error.sqlite_error() else {
+        return CommitError::Fatal(text);
+    };
+    match failure.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => CommitError::Busy(text),
+        ErrorCode::DiskFull => CommitError::Full(text),
+        // Growing the log's index also writes; it fails this way on a full disk.
+        ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
+            CommitError::Full(text)
+        }
+        ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
+            CommitError::Io(text)
+        }
+        _ => CommitError::Fatal(text),
+    }
+}
+
+/// For reading and opening: a sentence that says what to do where there is something to do.
+pub fn store_error(error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(error.to_string()),
+        Some(ErrorCode::NotADatabase) => StoreError::Refused(
+            "the file tidegate.db is no SQLite database: name another data_dir, or put back a backup".to_owned(),
+        ),
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Refused(format!(
+            "the database is damaged ({error}): put back a backup, or save what can be read with \
+             `sqlite3 tidegate.db .recover | sqlite3 saved.db`"
+        )),
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        store_error(&error)
+    }
+}
+
+impl From<rusqlite::Error> for CommitError {
+    fn from(error: rusqlite::Error) -> Self {
+        commit_error(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(extended_code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(extended_code), None)
+    }
+
+    #[test]
+    fn busy_full_and_a_failed_write_pass() {
+        for (code, expected) in [
+            (ffi::SQLITE_BUSY, "locked"),
+            (ffi::SQLITE_LOCKED, "locked"),
+            (ffi::SQLITE_FULL, "full"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "full"),
+            (ffi::SQLITE_IOERR_WRITE, "writing"),
+        ] {
+            let error = commit_error(&failed(code));
+            assert!(error.passes(), "{code}: {error}");
+            assert!(error.to_string().contains(expected), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_fsync_damage_and_constraints_do_not_pass() {
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_NOMEM,
+        ] {
+            assert!(!commit_error(&failed(code)).passes(), "{code}");
+        }
+    }
+}

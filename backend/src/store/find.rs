@@ -1,0 +1,230 @@
+//! Point reads, each by a key or a short run of one: what the turn looks up on its own connection, and what load
+//! and the readers build on.
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+use tidegate_protocol::Id;
+
+use super::rows;
+use crate::engine::kinds::{Content, Role, Status};
+use crate::engine::loaded::{LoadedConversation, Pending, Sent};
+use crate::engine::rows::{
+    ConversationRow, IdempotencyKeyRow, MarksRow, MessageRow, SessionLastRow, VisitorRow,
+};
+use tidegate_protocol::limits::LAST_TEXT_BYTES_MAX;
+
+const TEXT: u8 = Content::Text.code();
+const BY_VISITOR: u8 = Role::Visitor.code();
+
+/// `last` of a session.
+pub fn session(
+    connection: &Connection,
+    principal: Id,
+    session: u64,
+) -> Result<Option<SessionLastRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM session WHERE principal = ?1 AND session = ?2",
+            rows::SESSION
+        ))?
+        .query_row(
+            params![rows::blob(principal), session.cast_signed()],
+            rows::session,
+        )
+        .optional()
+}
+
+/// What a key was answered.
+pub fn idempotency_key(
+    connection: &Connection,
+    principal: Id,
+    key_hash: u128,
+) -> Result<Option<IdempotencyKeyRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM idempotency_key WHERE principal = ?1 AND key_hash = ?2",
+            rows::IDEMPOTENCY_KEY
+        ))?
+        .query_row(
+            params![rows::blob(principal), key_hash.to_be_bytes()],
+            rows::idempotency_key,
+        )
+        .optional()
+}
+
+/// The message under an id.
+pub fn sent(connection: &Connection, principal: Id, session: u64, n: u64) -> Result<Option<Sent>> {
+    connection
+        .prepare_cached(
+            "SELECT conversation, seq, at_us, body_hash FROM message
+             WHERE session = ?1 AND n = ?2 AND sender = ?3 AND n > 0",
+        )?
+        .query_row(
+            params![
+                session.cast_signed(),
+                n.cast_signed(),
+                rows::blob(principal)
+            ],
+            |row| {
+                Ok(Sent {
+                    conversation: rows::id(row, 0)?,
+                    seq: rows::bits(row, 1)?,
+                    at_us: rows::bits(row, 2)?,
+                    body_hash: rows::bits(row, 3)?,
+                })
+            },
+        )
+        .optional()
+}
+
+/// A visitor's row; `None`: they never began a conversation.
+pub fn visitor(connection: &Connection, id: Id) -> Result<Option<VisitorRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM visitor WHERE id = ?1",
+            rows::VISITOR
+        ))?
+        .query_row([rows::blob(id)], |row| rows::visitor(row, 0))
+        .optional()
+}
+
+/// A conversation's row.
+pub fn conversation(connection: &Connection, id: Id) -> Result<Option<ConversationRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM conversation WHERE id = ?1",
+            rows::CONVERSATION
+        ))?
+        .query_row([rows::blob(id)], rows::conversation)
+        .optional()
+}
+
+/// Both sides' marks; zeros when there is no row.
+pub fn marks(connection: &Connection, site_id: u32, conversation: Id) -> Result<MarksRow> {
+    let found = connection
+        .prepare_cached(&format!(
+            "SELECT {} FROM marks WHERE conversation = ?1",
+            rows::MARKS
+        ))?
+        .query_row([rows::blob(conversation)], rows::marks)
+        .optional()?;
+    Ok(found.unwrap_or(MarksRow {
+        site_id,
+        conversation,
+        visitor_delivered: 0,
+        visitor_read: 0,
+        agent_delivered: 0,
+        agent_read: 0,
+    }))
+}
+
+/// Highest seq; 0 = no message.
+pub fn seq(connection: &Connection, conversation: Id) -> Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(seq), 0) FROM message WHERE conversation = ?1")?
+        .query_row([rows::blob(conversation)], |row| rows::bits(row, 0))
+}
+
+/// Texts to the visitor above one seq and to the agent above another, none above `up_to`.
+pub fn pending(
+    connection: &Connection,
+    conversation: Id,
+    visitor_has: u64,
+    agent_has: u64,
+    up_to: u64,
+) -> Result<Pending> {
+    connection
+        .prepare_cached(
+            "SELECT count(*) FILTER (WHERE sender_role <> ?1 AND seq > ?4), count(*) FILTER (WHERE sender_role = ?1 AND seq > ?5)
+             FROM message WHERE conversation = ?2 AND seq > ?3 AND seq <= ?6 AND content = ?7",
+        )?
+        .query_row(
+            params![
+                BY_VISITOR,
+                rows::blob(conversation),
+                visitor_has.min(agent_has).cast_signed(),
+                visitor_has.cast_signed(),
+                agent_has.cast_signed(),
+                up_to.cast_signed(),
+                TEXT
+            ],
+            |row| Ok(Pending { to_visitor: rows::bits(row, 0)?, to_agent: rows::bits(row, 1)? }),
+        )
+}
+
+/// The newest text, cut at a character, and when it came.
+pub fn last_text(connection: &Connection, conversation: Id) -> Result<(String, u64)> {
+    let found = connection
+        .prepare_cached(
+            "SELECT text, at_us FROM message WHERE conversation = ?1 AND content = ?2 ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row(params![rows::blob(conversation), TEXT], |row| {
+            let text = row.get_ref(0)?.as_str()?;
+            Ok((text[..text.floor_char_boundary(LAST_TEXT_BYTES_MAX)].to_owned(), rows::bits(row, 1)?))
+        })
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// When the first visitor text came that no agent text followed; 0 = none.
+pub fn unanswered_since_us(connection: &Connection, conversation: Id) -> Result<u64> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce((
+                 SELECT at_us FROM message
+                 WHERE conversation = ?1 AND content = ?2 AND sender_role = ?3 AND seq > coalesce((
+                     SELECT seq FROM message WHERE conversation = ?1 AND content = ?2 AND sender_role <> ?3
+                     ORDER BY seq DESC LIMIT 1), 0)
+                 ORDER BY seq LIMIT 1), 0)",
+        )?
+        .query_row(params![rows::blob(conversation), TEXT, BY_VISITOR], |row| rows::bits(row, 0))
+}
+
+/// Messages above a seq, in order, at most `limit`; texts are appended to `text`.
+pub fn messages_above(
+    connection: &Connection,
+    conversation: Id,
+    above: u64,
+    limit: u32,
+    text: &mut String,
+) -> Result<Vec<MessageRow>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM message WHERE conversation = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        rows::MESSAGE
+    ))?;
+    let mut found = Vec::new();
+    let mut matching = statement.query(params![
+        rows::blob(conversation),
+        above.cast_signed(),
+        limit
+    ])?;
+    while let Some(row) = matching.next()? {
+        found.push(rows::message(row, text)?);
+    }
+    Ok(found)
+}
+
+/// A conversation's row with everything that the engine keeps beside it.
+pub fn with_state(connection: &Connection, row: ConversationRow) -> Result<LoadedConversation> {
+    let seq = self::seq(connection, row.id)?;
+    let marks = marks(connection, row.site_id, row.id)?;
+    let (last_text, last_at_us) = last_text(connection, row.id)?;
+    Ok(LoadedConversation {
+        seq,
+        last_text,
+        last_at_us,
+        unanswered_since_us: if row.status == Status::Closed {
+            0
+        } else {
+            unanswered_since_us(connection, row.id)?
+        },
+        pending: pending(
+            connection,
+            row.id,
+            marks.visitor_delivered,
+            marks.agent_delivered,
+            seq,
+        )?,
+        marks,
+        row,
+    })
+}

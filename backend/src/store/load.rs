@@ -1,0 +1,236 @@
+//! Everything that the engine needs to stand where it stood, in one read transaction.
+
+use rusqlite::{Connection, Result};
+
+use super::{StoreError, find, rows};
+use crate::engine::kinds::{Content, Role, Status};
+use crate::engine::loaded::{LedgerCounts, Loaded};
+use crate::engine::rows::{MessageRow, MetaRow, SessionLastRow, meta};
+use tidegate_protocol::Id;
+
+/// How much of it is kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadBounds {
+    /// Bytes of texts; the conversations opened last come first.
+    pub window_bytes_max: usize,
+    /// Sessions; the newest come first.
+    pub sessions_max: usize,
+}
+
+/// How many of a conversation's newest messages are loaded at most; what is colder is read when asked for.
+const MESSAGES_PER_CONVERSATION_MAX: u64 = 64;
+/// Bytes that a message costs beside its texts.
+const MESSAGE_BYTES: usize = size_of::<MessageRow>();
+
+/// Reads it all.
+pub fn load(
+    connection: &Connection,
+    owner_epoch: u64,
+    bounds: LoadBounds,
+) -> Result<Loaded, StoreError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let open = format!("status <> {}", Status::Closed.code());
+    let mut loaded = Loaded {
+        incarnation: super::sqlite::meta_value(connection, meta::INCARNATION)?.unwrap_or(1),
+        owner_epoch,
+        meta: all(
+            connection,
+            "SELECT key, value FROM meta ORDER BY key",
+            |row| {
+                Ok(MetaRow {
+                    key: row.get(0)?,
+                    value: rows::bits(row, 1)?,
+                })
+            },
+        )?,
+        widgets: all(
+            connection,
+            &format!("SELECT {} FROM widget ORDER BY site_id, id", rows::WIDGET),
+            rows::widget,
+        )?,
+        agents: all(
+            connection,
+            &format!("SELECT {} FROM agent ORDER BY id", rows::AGENT),
+            rows::agent,
+        )?,
+        agent_statuses: all(
+            connection,
+            &format!(
+                "SELECT {} FROM agent_status ORDER BY agent",
+                rows::AGENT_STATUS
+            ),
+            rows::agent_status,
+        )?,
+        canned_replies: all(
+            connection,
+            &format!(
+                "SELECT {} FROM canned_reply WHERE NOT deleted ORDER BY id",
+                rows::CANNED_REPLY
+            ),
+            rows::canned_reply,
+        )?,
+        visitors: all(
+            connection,
+            &format!(
+                "SELECT {} FROM visitor WHERE id IN (SELECT visitor FROM conversation WHERE {open}) ORDER BY id",
+                rows::VISITOR
+            ),
+            |row| rows::visitor(row, 0),
+        )?,
+        ring_cursors: all(
+            connection,
+            &format!(
+                "SELECT {} FROM ring_cursor ORDER BY gateway, shard",
+                rows::RING_CURSOR
+            ),
+            rows::ring_cursor,
+        )?,
+        sessions: sessions(connection, &open, bounds.sessions_max)?,
+        ..Loaded::default()
+    };
+    let conversations = all(
+        connection,
+        &format!(
+            "SELECT {} FROM conversation WHERE {open} ORDER BY id",
+            rows::CONVERSATION
+        ),
+        rows::conversation,
+    )?;
+    for row in conversations {
+        loaded
+            .conversations
+            .push(find::with_state(connection, row)?);
+    }
+    messages(connection, &mut loaded, bounds.window_bytes_max)?;
+    let counted = recount(connection)?;
+    loaded.ledger = counted.ledger;
+    let newest_conversation_at_us = connection.query_row(
+        "SELECT coalesce(max(max(opened_at_us, assigned_at_us, closed_at_us)), 0) FROM conversation",
+        [],
+        |row| rows::bits(row, 0),
+    )?;
+    loaded.clock_floor_us = counted.newest_at_us.max(newest_conversation_at_us);
+    drop(snapshot);
+    Ok(loaded)
+}
+
+/// Newest messages of the open conversations, until the window is full; conversations opened last come first.
+fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usize) -> Result<()> {
+    for conversation in loaded.conversations.iter().rev() {
+        let above = conversation
+            .seq
+            .saturating_sub(MESSAGES_PER_CONVERSATION_MAX);
+        let before = (loaded.messages.len(), loaded.text.len());
+        loaded.messages.extend(find::messages_above(
+            connection,
+            conversation.row.id,
+            above,
+            u32::MAX,
+            &mut loaded.text,
+        )?);
+        if loaded.messages.len() * MESSAGE_BYTES + loaded.text.len() > window_bytes_max {
+            // A run with a hole would be worse than none: this conversation's go again.
+            loaded.messages.truncate(before.0);
+            loaded.text.truncate(before.1);
+            break;
+        }
+    }
+    loaded
+        .messages
+        .sort_unstable_by_key(|message| (message.conversation, message.seq));
+    Ok(())
+}
+
+/// Sessions of the visitors and agents of open conversations, the newest first.
+fn sessions(
+    connection: &Connection,
+    open: &str,
+    sessions_max: usize,
+) -> Result<Vec<SessionLastRow>> {
+    let mut found = all(
+        connection,
+        &format!(
+            "SELECT {} FROM session WHERE principal IN (
+                 SELECT visitor FROM conversation WHERE {open}
+                 UNION SELECT agent FROM conversation WHERE {open} AND agent IS NOT NULL)
+             ORDER BY last_at_us DESC LIMIT {sessions_max}",
+            rows::SESSION
+        ),
+        rows::session,
+    )?;
+    found.reverse();
+    Ok(found)
+}
+
+/// Rows of a small table.
+pub fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&rusqlite::Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    connection
+        .prepare_cached(sql)?
+        .query_map([], read)?
+        .collect()
+}
+
+/// The loss ledger from the messages and marks alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recount {
+    /// The counts.
+    pub ledger: LedgerCounts,
+    /// The newest message's time.
+    pub newest_at_us: u64,
+}
+
+/// Counts every message: one pass over `message`, merged with `marks`, which has the same order. The cost grows
+/// with the history (about 0.5 s a million messages), and is paid once a start.
+pub fn recount(connection: &Connection) -> Result<Recount> {
+    let mut counted = Recount::default();
+    let mut marks_statement = connection.prepare_cached(
+        "SELECT conversation, visitor_delivered, agent_delivered FROM marks ORDER BY conversation",
+    )?;
+    let mut marks = marks_statement.query([])?;
+    let mut mark = next_mark(&mut marks)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT conversation, seq, at_us, sender_role, content FROM message ORDER BY conversation, seq",
+    )?;
+    let mut messages = statement.query([])?;
+    while let Some(row) = messages.next()? {
+        counted.newest_at_us = counted.newest_at_us.max(rows::bits(row, 2)?);
+        if row.get::<_, u8>(4)? != Content::Text.code() {
+            continue;
+        }
+        let conversation = rows::id(row, 0)?;
+        while mark.is_some_and(|(of, _, _)| of < conversation) {
+            mark = next_mark(&mut marks)?;
+        }
+        let (visitor_has, agent_has) = match mark {
+            Some((of, visitor_has, agent_has)) if of == conversation => (visitor_has, agent_has),
+            _ => (0, 0),
+        };
+        let seq = rows::bits(row, 1)?;
+        let ledger = &mut counted.ledger;
+        if row.get::<_, u8>(3)? == Role::Visitor.code() {
+            ledger.accepted_to_agent += 1;
+            ledger.delivered_to_agent += u64::from(seq <= agent_has);
+            ledger.pending += u64::from(seq > agent_has);
+        } else {
+            ledger.accepted_to_visitor += 1;
+            ledger.delivered_to_visitor += u64::from(seq <= visitor_has);
+            ledger.pending += u64::from(seq > visitor_has);
+        }
+    }
+    Ok(counted)
+}
+
+fn next_mark(marks: &mut rusqlite::Rows<'_>) -> Result<Option<(Id, u64, u64)>> {
+    match marks.next()? {
+        Some(row) => Ok(Some((
+            rows::id(row, 0)?,
+            rows::bits(row, 1)?,
+            rows::bits(row, 2)?,
+        ))),
+        None => Ok(None),
+    }
+}

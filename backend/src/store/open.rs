@@ -1,0 +1,138 @@
+//! Connections: how each kind is opened, and the oldest SQLite that is good enough.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+use crate::config::Synchronous;
+
+/// The oldest SQLite that is used: older ones could lose committed transactions when a checkpoint that empties the
+/// log meets a writer.
+pub const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Prepared statements kept per connection.
+const STATEMENTS_CACHED_MAX: usize = 64;
+
+/// Where a database is and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// VFS by name; `None`: the platform's. The simulator registers its own.
+    pub vfs: Option<String>,
+    /// How long a statement waits for a lock.
+    pub busy_ms_max: u64,
+    /// Page cache of a connection.
+    pub cache_bytes: u64,
+    /// Part of the file that is memory-mapped; 0 = none.
+    pub mmap_bytes: u64,
+}
+
+/// Is the SQLite that this binary carries new enough?
+///
+/// # Errors
+/// A sentence with both versions.
+pub fn check_version() -> Result<(), StoreError> {
+    let found = rusqlite::version_number();
+    if found < SQLITE_VERSION_MIN {
+        return Err(StoreError::Refused(format!(
+            "this binary carries SQLite {} and 3.51.3 or newer is needed: build it with the bundled one",
+            rusqlite::version()
+        )));
+    }
+    Ok(())
+}
+
+impl Place {
+    fn open(&self, flags: OpenFlags) -> Result<Connection, StoreError> {
+        // A connection never crosses threads while it works: SQLite's own mutexes would only cost.
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match &self.vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str()),
+            None => Connection::open_with_flags(&self.path, flags),
+        }
+        .map_err(|error| cannot_open(&self.path, &error))?;
+        connection.busy_timeout(Duration::from_millis(self.busy_ms_max))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
+        let cache_kib = i64::try_from(self.cache_bytes / 1024).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "cache_size", -cache_kib)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        Ok(connection)
+    }
+
+    /// The connection that writes: log instead of journal, and never a checkpoint inside a commit.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or the log is refused (a network file system).
+    pub fn open_writer(&self) -> Result<Connection, StoreError> {
+        let connection =
+            self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if !mode.eq_ignore_ascii_case("wal") {
+            return Err(StoreError::Refused(format!(
+                "SQLite cannot keep a write-ahead log at {} (it answers \"{mode}\"): put data_dir on a local disk",
+                self.path.display()
+            )));
+        }
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        set_synchronous(&connection, Synchronous::Full)?;
+        Ok(connection)
+    }
+
+    /// The checkpointer's.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open_checkpointer(&self) -> Result<Connection, StoreError> {
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        set_synchronous(&connection, Synchronous::Full)?;
+        Ok(connection)
+    }
+
+    /// A connection that can only read.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open_reader(&self) -> Result<Connection, StoreError> {
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "mmap_size", self.mmap_bytes.cast_signed())?;
+        Ok(connection)
+    }
+}
+
+/// What a commit on this connection waits for.
+///
+/// # Errors
+/// The database's.
+pub fn set_synchronous(
+    connection: &Connection,
+    synchronous: Synchronous,
+) -> Result<(), StoreError> {
+    let value = match synchronous {
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Full => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", value)?;
+    Ok(())
+}
+
+fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Refused(format!(
+        "cannot open the database {} ({error}): it must be a file that this user may write",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_sqlite_is_new_enough() {
+        check_version().unwrap();
+    }
+}

@@ -1,0 +1,355 @@
+//! The store on SQLite: one connection that writes, on the turn's thread; a checkpointer beside it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::checkpoint::{self, Checkpointer};
+use super::data_dir::make_private_file;
+use super::load::{self, LoadBounds};
+use super::open::{self, Place};
+use super::{CommitError, Index, Store, StoreError, find, migrate, write};
+use crate::config::{Config, Synchronous};
+use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
+use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow, WidgetRow, meta};
+use crate::engine::write_set::WriteSet;
+use tidegate_protocol::Id;
+
+/// Names of [`meta`] that the store itself keeps.
+mod own_meta {
+    /// Number of the owner that may write; grows by one at each opening and is checked inside every commit.
+    pub const OWNER_EPOCH: &str = "owner_epoch";
+    /// 1 = the last owner closed in order.
+    pub const CLEAN: &str = "clean";
+    /// 1 = the last owner's commits were synchronised one by one.
+    pub const SYNCHRONOUS_FULL: &str = "synchronous_full";
+    /// In `meta_text`: the kernel's boot id under which the last owner wrote.
+    pub const BOOT_ID: &str = "boot_id";
+}
+
+/// Incarnations stay below 2^53, so that JSON numbers carry them.
+const INCARNATION_BITS: u32 = 52;
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Where.
+    pub place: Place,
+    /// What a commit waits for.
+    pub synchronous: Synchronous,
+    /// See [`Config::wal_bytes_max`].
+    pub wal_bytes_max: u64,
+    /// See [`Config::checkpoint_every_ms`]; 0 = no thread (the simulator calls [`SqliteStore::checkpoint`]).
+    pub checkpoint_every_ms: u64,
+    /// How much a load keeps in memory.
+    pub bounds: LoadBounds,
+    /// Site of the rows that opening may have to make.
+    pub site_id: u32,
+    /// The server's time.
+    pub now_us: u64,
+    /// Randomness for a new incarnation.
+    pub random: u64,
+    /// This boot of the machine; another one than the last owner's, and no clean end, means that power was lost.
+    pub boot_id: String,
+}
+
+impl StoreOptions {
+    /// As the configuration says, on this machine, now.
+    ///
+    /// # Errors
+    /// If the machine has no randomness.
+    pub fn from_config(config: &Config) -> Result<Self, StoreError> {
+        Ok(Self {
+            place: place(config),
+            synchronous: config.synchronous,
+            wal_bytes_max: config.wal_bytes_max,
+            checkpoint_every_ms: config.checkpoint_every_ms,
+            bounds: LoadBounds {
+                window_bytes_max: config.window_bytes_max,
+                sessions_max: config.sessions_max,
+            },
+            site_id: config.site_id,
+            now_us: crate::auth::now_us(),
+            random: crate::auth::random::u64()
+                .map_err(|error| StoreError::Failed(error.to_string()))?,
+            // Where there is no such file (not Linux) every unclean start counts as another boot: the safe side.
+            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
+                |_| format!("unknown-{}", std::process::id()),
+                |id| id.trim().to_owned(),
+            ),
+        })
+    }
+}
+
+/// Where the configuration's database is.
+#[must_use]
+pub fn place(config: &Config) -> Place {
+    Place {
+        path: config.data_dir.join(super::data_dir::DATABASE),
+        vfs: (!config.sqlite_vfs.is_empty()).then(|| config.sqlite_vfs.clone()),
+        busy_ms_max: config.database_busy_ms_max,
+        cache_bytes: config.writer_cache_bytes,
+        mmap_bytes: config.database_mmap_bytes,
+    }
+}
+
+/// The open store. The caller holds the data directory's lock ([`super::data_dir::DataDir`]).
+pub struct SqliteStore {
+    connection: Connection,
+    checkpointer: Option<Checkpointer>,
+    place: Place,
+    bounds: LoadBounds,
+    owner_epoch: u64,
+    index: Index,
+    history_may_be_lost: bool,
+}
+
+impl SqliteStore {
+    /// Opens or makes the database, brings its schema up to date, and becomes its owner.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with a sentence that says what to do.
+    pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        open::check_version()?;
+        if options.place.vfs.is_none() {
+            make_private_file(&options.place.path)?;
+        }
+        let connection = options.place.open_writer()?;
+        migrate::migrate(
+            &connection,
+            migrate::MIGRATIONS,
+            options.now_us,
+            &mut |_, _| {},
+        )?;
+        let opened = become_owner(&connection, options)?;
+        open::set_synchronous(&connection, options.synchronous)?;
+        let checkpointer = match options.checkpoint_every_ms {
+            0 => None,
+            every_ms => Some(Checkpointer::start(
+                &options.place,
+                every_ms,
+                options.wal_bytes_max,
+            )?),
+        };
+        Ok(Self {
+            connection,
+            checkpointer,
+            place: options.place.clone(),
+            bounds: options.bounds,
+            owner_epoch: opened.owner_epoch,
+            index: Index(0),
+            history_may_be_lost: opened.history_may_be_lost,
+        })
+    }
+
+    /// This start found that power was lost under `synchronous = normal`: the incarnation is new.
+    #[must_use]
+    pub const fn history_may_be_lost(&self) -> bool {
+        self.history_may_be_lost
+    }
+
+    /// Where the database is, for readers.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The checkpointer's counters; `None` without its thread.
+    #[must_use]
+    pub fn checkpoint_counters(&self) -> Option<Arc<checkpoint::Counters>> {
+        self.checkpointer.as_ref().map(Checkpointer::counters)
+    }
+
+    /// Empties the log now, on this thread; for simulators and for closing.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        checkpoint::checkpoint(&self.connection, "TRUNCATE").map(|_| ())
+    }
+
+    fn commit(&self, writes: &WriteSet) -> Result<(), CommitError> {
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let owner_epoch = meta_value(&self.connection, own_meta::OWNER_EPOCH)?;
+        if owner_epoch != Some(self.owner_epoch) {
+            return Err(CommitError::Fatal(format!(
+                "another backend took the database over (owner epoch {owner_epoch:?}, ours {})",
+                self.owner_epoch
+            )));
+        }
+        write::write(&self.connection, self.owner_epoch, writes)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Store for SqliteStore {
+    fn submit(&mut self, writes: &WriteSet) -> Result<Index, CommitError> {
+        if !writes.is_empty() {
+            self.commit(writes)?;
+            if let Some(checkpointer) = &self.checkpointer {
+                checkpointer
+                    .counters()
+                    .commits
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.index.0 += 1;
+        Ok(self.index)
+    }
+
+    fn durable(&self) -> Index {
+        self.index
+    }
+
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        load::load(&self.connection, self.owner_epoch, self.bounds)
+    }
+
+    fn session(
+        &mut self,
+        principal: Id,
+        session: u64,
+    ) -> Result<Option<SessionLastRow>, StoreError> {
+        Ok(find::session(&self.connection, principal, session)?)
+    }
+
+    fn sent(&mut self, principal: Id, session: u64, n: u64) -> Result<Option<Sent>, StoreError> {
+        Ok(find::sent(&self.connection, principal, session, n)?)
+    }
+
+    fn idempotency_key(
+        &mut self,
+        principal: Id,
+        key_hash: u128,
+    ) -> Result<Option<IdempotencyKeyRow>, StoreError> {
+        Ok(find::idempotency_key(
+            &self.connection,
+            principal,
+            key_hash,
+        )?)
+    }
+
+    fn conversation(&mut self, id: Id) -> Result<Option<LoadedConversation>, StoreError> {
+        match find::conversation(&self.connection, id)? {
+            Some(row) => Ok(Some(find::with_state(&self.connection, row)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn visitor(&mut self, id: Id) -> Result<Option<VisitorRow>, StoreError> {
+        Ok(find::visitor(&self.connection, id)?)
+    }
+
+    fn pending(&mut self, conversation: Id, above: u64, up_to: u64) -> Result<Pending, StoreError> {
+        Ok(find::pending(
+            &self.connection,
+            conversation,
+            above,
+            above,
+            up_to,
+        )?)
+    }
+
+    fn close(mut self) -> Result<(), StoreError> {
+        drop(self.checkpointer.take());
+        open::set_synchronous(&self.connection, Synchronous::Full)?;
+        set_meta(&self.connection, own_meta::CLEAN, 1)?;
+        self.checkpoint()?;
+        self.connection.close().map_err(|(_, error)| error.into())
+    }
+}
+
+struct Opened {
+    owner_epoch: u64,
+    history_may_be_lost: bool,
+}
+
+/// One synchronised transaction: a power loss after it cannot make this owner's time look like a clean end.
+fn become_owner(connection: &Connection, options: &StoreOptions) -> Result<Opened, StoreError> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let last_epoch = meta_value(connection, own_meta::OWNER_EPOCH)?;
+    let clean = meta_value(connection, own_meta::CLEAN)? == Some(1);
+    let was_full = meta_value(connection, own_meta::SYNCHRONOUS_FULL)? == Some(1);
+    let last_boot: Option<String> = connection
+        .query_row(
+            "SELECT value FROM meta_text WHERE key = ?1",
+            [own_meta::BOOT_ID],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let same_boot = last_boot.as_deref() == Some(options.boot_id.as_str());
+    let history_may_be_lost = last_epoch.is_some() && !clean && !was_full && !same_boot;
+    if history_may_be_lost || meta_value(connection, meta::INCARNATION)?.is_none() {
+        let incarnation = (options.random >> (u64::BITS - INCARNATION_BITS)).max(1);
+        set_meta(connection, meta::INCARNATION, incarnation)?;
+    }
+    if history_may_be_lost {
+        tracing::warn!(
+            "the machine stopped while synchronous = normal: the newest messages may be gone; clients are told \
+             (new incarnation). synchronous = \"full\" prevents it"
+        );
+    }
+    let owner_epoch = last_epoch.unwrap_or(0) + 1;
+    set_meta(connection, own_meta::OWNER_EPOCH, owner_epoch)?;
+    set_meta(connection, own_meta::CLEAN, 0)?;
+    set_meta(
+        connection,
+        own_meta::SYNCHRONOUS_FULL,
+        u64::from(options.synchronous == Synchronous::Full),
+    )?;
+    connection.execute(
+        "INSERT OR REPLACE INTO meta_text (key, value) VALUES (?1, ?2)",
+        (own_meta::BOOT_ID, &options.boot_id),
+    )?;
+    let widgets: i64 = connection.query_row("SELECT count(*) FROM widget", [], |row| row.get(0))?;
+    if widgets == 0 {
+        let set = WriteSet {
+            widgets: vec![default_widget(options.site_id)],
+            ..WriteSet::default()
+        };
+        write::write(connection, owner_epoch, &set)?;
+    }
+    transaction.commit()?;
+    Ok(Opened {
+        owner_epoch,
+        history_may_be_lost,
+    })
+}
+
+fn default_widget(site_id: u32) -> WidgetRow {
+    WidgetRow {
+        site_id,
+        id: 1,
+        key: "default".to_owned(),
+        name: "Tidegate".to_owned(),
+        greeting: String::new(),
+        accent: String::new(),
+        allowed_origins: Vec::new(),
+        settings_json: "{}".to_owned(),
+    }
+}
+
+/// One fact about the whole database.
+pub fn meta_value(connection: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+        .optional()
+}
+
+fn set_meta(connection: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+        .execute((key, value.cast_signed()))
+        .map(|_| ())
+}
+
+/// Where the database of a data directory is, for commands that work on it while no backend runs.
+#[must_use]
+pub fn database_path(config: &Config) -> PathBuf {
+    place(config).path
+}
