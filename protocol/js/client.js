@@ -9,7 +9,9 @@ import { Link } from './link.js';
 import { Outbox, copyItem } from './outbox.js';
 import { SessionSlot, freshRecord } from './session.js';
 import { Streams } from './streams.js';
-import { SEND_ANSWER_MS_MAX, TYPING_MS } from './limits.js';
+import { CONVERSATIONS_PER_WELCOME_MAX, LOCALE_BYTES_MAX, PAGE_BYTES_MAX, SEND_ANSWER_MS_MAX,
+  TYPING_MS } from './limits.js';
+import { cutUtf8 } from './utf8.js';
 import { SUPERSEDED } from './close.js';
 import { hostOf } from './host.js';
 
@@ -117,10 +119,10 @@ export class Tidegate {
     return {
       session: record.session,
       family: this.options.family || 'h5',
-      locale: this.options.locale || '',
+      locale: cutUtf8(this.options.locale || '', LOCALE_BYTES_MAX),
       cursors: this.streams.cursors(),
       ticket: record.ticket,
-      page: this.page,
+      page: cutUtf8(this.page, PAGE_BYTES_MAX),
     };
   }
 
@@ -164,7 +166,8 @@ export class Tidegate {
     this.welcome = welcome;
     this.slot.record.ticket = '';
     const states = welcome.conversations.filter(({ state }) => state !== null);
-    const gone = this.known.dropMissing(new Set(states.map(({ state }) => state.conversation)));
+    const complete = states.length < CONVERSATIONS_PER_WELCOME_MAX;
+    const gone = complete ? this.known.dropMissing(new Set(states.map(({ state }) => state.conversation))) : [];
     for (const { state } of states) this.known.put(state);
     if (this.box.welcomed(this.link.number, welcome) === 'renew') return this.link.restart();
     const { number } = this.link;

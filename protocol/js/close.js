@@ -8,15 +8,17 @@ export const EXPIRED_TOKEN = 4504;
 /** What the SDK itself closes with, towards a server that may not hear it any more. */
 export const HALF_OPEN = 4003;
 
-/** 'retry': come back; 'token': get a new token, then come back; 'stop': don't. */
+const RETRIABLE = [1001, 1005, 1006, 1011, 1012, 1013, 1014];
+
+/** 'retry': come back; 'token': get a new token, then come back; 'stop': don't. By protocol/src/close.rs. */
 export function closeClass(code) {
   if (code === EXPIRED_TOKEN) return 'token';
-  return code >= 4500 && code <= 4999 ? 'stop' : 'retry';
+  return RETRIABLE.includes(code) || (code >= 4000 && code <= 4499) ? 'retry' : 'stop';
 }
 
 /** The retry_ms in a close reason, 0 where there is none. */
 export function retryMsOf(reason) {
-  const found = /retry_ms\D{0,3}(\d{1,9})/.exec(reason || '');
+  const found = /^retry_ms=(\d{1,10})/.exec(reason || '');
   return found ? Math.min(Number(found[1]), RETRY_MS_MAX) : 0;
 }
 

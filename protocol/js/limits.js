@@ -60,6 +60,13 @@ export const CONVERSATIONS_MAX = 256;
 /** The wire's limit of cursors in one Hello: the most recently touched ones, open before closed. */
 export const CURSORS_PER_HELLO_MAX = 64;
 
+/** The wire's limits of Hello's strings: what is longer is cut. */
+export const PAGE_BYTES_MAX = 2048;
+export const LOCALE_BYTES_MAX = 64;
+
+/** The wire's limit of conversations in a Welcome: with fewer, the list is complete. */
+export const CONVERSATIONS_PER_WELCOME_MAX = 64;
+
 /** Commands without an answer, and how long one may take: then it is rejected. */
 export const COMMANDS_MAX = 32;
 export const COMMAND_MS_MAX = 15_000;

@@ -20,6 +20,7 @@ class Stream {
     this.emittedAfter = 0;
     this.held = new Map();    // seq → message, beyond cursor + 1
     this.own = new Map();     // seqs beyond cursor + 1 that are our own acknowledged messages
+    this.unresumed = false;   // the last Welcome did not name it
     this.announced = 0;       // highest seq that the server spoke of
     this.gapTimer = null;
     this.gapResumes = 0;
@@ -83,8 +84,10 @@ export class Streams {
 
   welcomed(conversations) {
     this.live = true;
+    for (const stream of this.streams.values()) stream.unresumed = true;
     for (const { state, recovered } of conversations) {
       const stream = this.touch(state.conversation);
+      stream.unresumed = false;
       const reset = stream.incarnation !== 0 && stream.incarnation !== state.incarnation;
       stream.incarnation = state.incarnation;
       stream.announced = state.seq;
@@ -96,6 +99,14 @@ export class Streams {
       stream.fresh = false;
       this.markDelivered(stream);
     }
+  }
+
+  welcomeLate(stream, state) {
+    const reset = stream.incarnation !== 0 && stream.incarnation !== state.incarnation;
+    Object.assign(stream, { unresumed: false, incarnation: state.incarnation, announced: state.seq });
+    this.marksOf(stream, state);
+    if (state.seq > stream.cursor || reset) this.unrecovered(stream, state.seq, reset);
+    this.advance(stream);
   }
 
   recovered(stream, seq) {
@@ -137,6 +148,11 @@ export class Streams {
   /** The server spoke of a conversation outside Welcome. */
   state(state, takesPart) {
     const stream = this.touch(state.conversation);
+    if (stream.unresumed && takesPart) {
+      // Too many for one Welcome: this one's gap is not replayed, and must not go unnoticed.
+      this.welcomeLate(stream, state);
+      return;
+    }
     if (stream.incarnation === 0) stream.incarnation = state.incarnation;
     stream.announced = Math.max(stream.announced, state.seq);
     if (takesPart) this.watchGap(stream);

@@ -70,3 +70,12 @@ export const encodeUtf8 = (text) => (encoder ? encoder.encode(text) : encodeByHa
 
 /** Bytes to text. */
 export const decodeUtf8 = (bytes) => (decoder ? decoder.decode(bytes) : decodeByHand(bytes));
+
+/** The longest beginning of text that takes at most bytesMax in UTF-8. */
+export function cutUtf8(text, bytesMax) {
+  const bytes = encodeUtf8(text);
+  if (bytes.length <= bytesMax) return text;
+  let end = bytesMax;
+  while (end > 0 && (bytes[end] & 0xc0) === 0x80) end--;
+  return decodeUtf8(bytes.subarray(0, end));
+}

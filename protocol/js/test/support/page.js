@@ -61,6 +61,8 @@ export class Page {
   kill() {
     const socket = this.socket();
     this.clock.stop();
+    this.chat.runs++; // what it awaited never comes back
+    this.chat.link.number++;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.state = 'closed';
