@@ -117,3 +117,14 @@ macro_rules! field {
         if let Some(children) = $value { write::tables($out, $key, children.iter()) }
     };
 }
+
+/// `Kind::table`: the description of each kind's root.
+macro_rules! roots {
+    ($($kind:ident),* $(,)?) => {
+        impl crate::envelope::Kind {
+            pub(crate) const fn table(self) -> &'static Table {
+                match self { $(Self::$kind => $kind::TABLE),* }
+            }
+        }
+    };
+}

@@ -220,3 +220,8 @@ messages! {
         retry_ms: u32,
     }
 }
+
+roots! {
+    Hello, Ping, Send, Ack, Typing, Command, Welcome, Pong, SendResult, Message, ConversationState, Receipt,
+    TypingNotice, QueueUpdate, Presence, Error, Wait, Goaway,
+}

@@ -4,9 +4,48 @@
 //! schema's order on output, those with their default left out; `ts` is the envelope's timestamp, µs.
 //! An id is 32 hex digits, `session` 16, an enumeration its snake_case name, every other number below 2^53.
 
+pub mod decode;
+mod scan;
 pub(crate) mod write;
 
+pub use decode::{JsonBatch, JsonDecoder};
+
 use crate::envelope::View;
+use crate::fb;
+
+/// Where a text stopped being a message of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected} at byte {at_bytes}")]
+pub struct JsonError {
+    /// The innermost member at fault, by its name in the schema; `None` outside of any.
+    pub field: Option<&'static str>,
+    /// What should stand there.
+    pub expected: &'static str,
+    /// Bytes from the start of the text.
+    pub at_bytes: usize,
+}
+
+impl JsonError {
+    /// What to answer in Error.
+    #[must_use]
+    pub const fn reason(self) -> fb::Reason {
+        match self.field {
+            Some(_) => fb::Reason::UnknownField,
+            None => fb::Reason::MalformedEnvelope,
+        }
+    }
+
+    /// Within that field, if it is not within an inner one.
+    const fn of(self, field: &'static str) -> Self {
+        match self.field {
+            Some(_) => self,
+            None => Self {
+                field: Some(field),
+                ..self
+            },
+        }
+    }
+}
 
 /// Appends one message as a JSON object.
 pub fn encode(out: &mut Vec<u8>, timestamp_us: u64, view: &View<'_>) {
