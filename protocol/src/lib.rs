@@ -14,6 +14,9 @@ pub mod names; //    the snake_case names of the schema's enumerations
 pub mod token;
 pub mod ws; //       RFC 6455: handshake, frames, masking, UTF-8, messages //    signed tokens: who a connection belongs to //    fb and json, to and from the one internal form
 
+#[cfg(test)]
+mod vectors; // golden bytes that the JavaScript tests read too
+
 pub use codec::Codec;
 pub use envelope::{Envelope, EnvelopeHeader, Kind, View, verify};
 pub use generated::tidegate as fb;

@@ -25,6 +25,12 @@ macro_rules! named {
             fn to_u8(self) -> u8 { self.0 }
         }
     )*
+
+        /// Every enumeration of the schema: its name, and the name of each value.
+        pub const ENUMERATIONS: &[(&str, &[(&str, u8)])] = &[
+            $((stringify!($enumeration), &[$(($name, fb::$enumeration::$variant.0)),*])),*
+        ];
+
         #[cfg(test)]
         fn all() -> Vec<(Option<&'static str>, Option<&'static str>, bool)> {
             let mut all = Vec::new();

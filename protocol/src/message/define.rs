@@ -21,6 +21,8 @@ macro_rules! messages {
 
         impl $(<$life>)? $name $(<$life>)? {
             pub(crate) const TABLE: &'static Table = &Table {
+                #[cfg(test)]
+                name: stringify!($name),
                 fields: &[$( Field { name: stringify!($field), class: field!(class $class $($($arg)*)?) } ),*],
             };
 
@@ -77,7 +79,7 @@ macro_rules! field {
     (class text) => { Class::Text };
     (class id) => { Class::Id };
     (class enumeration $enumeration:ident) => {
-        Class::Enumeration(|name| fb::$enumeration::from_name(name).map(Named::to_u8))
+        Class::Enumeration(concat!("a name of ", stringify!($enumeration)), |name| fb::$enumeration::from_name(name).map(Named::to_u8))
     };
     (class table $table:ty) => { Class::Table(<$table>::TABLE) };
     (class tables $table:ty) => { Class::Tables(<$table>::TABLE) };

@@ -8,6 +8,8 @@ use crate::id::Id;
 
 /// A table of the schema, its fields in the order of their ids.
 pub(crate) struct Table {
+    #[cfg(test)]
+    pub(crate) name: &'static str,
     pub(crate) fields: &'static [Field],
 }
 
@@ -32,8 +34,8 @@ pub(crate) enum Class {
     Bool(bool),
     Text,
     Id,
-    /// The byte of a name.
-    Enumeration(fn(&[u8]) -> Option<u8>),
+    /// What is expected, and the byte of a name.
+    Enumeration(&'static str, fn(&[u8]) -> Option<u8>),
     Table(&'static Table),
     Tables(&'static Table),
 }
@@ -44,7 +46,7 @@ impl Class {
         match self {
             Self::U64 | Self::Hex64 => 8,
             Self::U32 | Self::Text | Self::Id | Self::Table(_) | Self::Tables(_) => 4,
-            Self::Bool(_) | Self::Enumeration(_) => 1,
+            Self::Bool(_) | Self::Enumeration(..) => 1,
         }
     }
 

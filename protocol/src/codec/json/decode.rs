@@ -245,11 +245,11 @@ impl Buffers {
                     .map(Slot::id)
                     .ok_or(scanner.malformed("32 hex digits"))
             }
-            Class::Enumeration(from_name) => {
+            Class::Enumeration(expected, from_name) => {
                 let text = self.text(scanner)?;
                 from_name(text)
                     .map(Slot::U8)
-                    .ok_or(scanner.malformed("a name that the schema has"))
+                    .ok_or(scanner.malformed(expected))
             }
             Class::Text => {
                 let raw = scanner.string()?;
