@@ -327,7 +327,10 @@ fn a_payload_is_verified_and_read_at_any_address() {
 #[test]
 fn the_table_driven_encoder_lays_out_bytes_as_the_generated_one() {
     let mut generated = FlatBufferBuilder::new();
-    let (sender_name, text) = (generated.create_string("Ann"), generated.create_string("hi"));
+    let (sender_name, text) = (
+        generated.create_string("Ann"),
+        generated.create_string("hi"),
+    );
     let args = fb::MessageArgs {
         conversation: Some(&CONVERSATION.into()),
         seq: 42,
@@ -358,5 +361,8 @@ fn the_table_driven_encoder_lays_out_bytes_as_the_generated_one() {
         system: fb::SystemEvent::Closed,
         close_reason: fb::CloseReason::ByAgent,
     };
-    assert_eq!(message.encode(&mut FlatBufferBuilder::new()), generated.finished_data());
+    assert_eq!(
+        message.encode(&mut FlatBufferBuilder::new()),
+        generated.finished_data()
+    );
 }
