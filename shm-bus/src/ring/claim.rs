@@ -122,7 +122,11 @@ impl Producer {
         self.claimed_word.store(end, Ordering::Relaxed);
         fence(Ordering::Release);
         crate::fault::point("claim.before_commit");
-        Ok(Claimed::Claimed(Claim::new(self, padding, payload_bytes)))
+        Ok(Claimed::Claimed(Claim::new(
+            self,
+            end - span,
+            payload_bytes,
+        )))
     }
 
     /// The largest payload that [`claim`](Self::claim) takes.
