@@ -65,7 +65,7 @@ impl Memory {
 }
 
 /// One control word, alive as long as its memory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Word {
     at: NonNull<AtomicU64>,
     memory: Arc<Memory>,
@@ -309,4 +309,13 @@ fn map_twice(file: &std::fs::File, bytes: usize) -> std::io::Result<(Arc<Memory>
         Memory::map(file, bytes, true)?,
         Memory::map(file, bytes, false)?,
     ))
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("words", &self.words)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
 }

@@ -44,6 +44,8 @@ pub struct Consumer {
     /// The producer's cursor as read last: never more than what it is now.
     published: u64,
     condemned: Option<Damage>,
+    /// The lock of the role in which this end is held: the role lasts as long as the end.
+    role: Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
     /// `next` has told that the ring is condemned.
     told: bool,
     counters: Counters,
@@ -85,12 +87,21 @@ impl Consumer {
             released,
             published: released,
             condemned: None,
+            role: None,
             told: false,
             records: counters.get(Counter::RecordsIn),
             counters,
         };
         consumer.look_at_published()?;
         Ok(consumer)
+    }
+
+    #[cfg_attr(
+        loom,
+        expect(dead_code, reason = "segments do not exist in model runs")
+    )]
+    pub(crate) fn hold(&mut self, role: std::sync::Arc<dyn std::any::Any + Send + Sync>) {
+        self.role = Some(role);
     }
 
     /// Copies the next record out and checks the copy. Never waits; never reads outside the ring; each call either
@@ -193,10 +204,6 @@ impl Consumer {
         }
         let expected = padding_word(length, position);
         if word != expected {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the check is the word's top 16 bits"
-            )]
             let (found, expected) = ((word >> 48) as u32, (expected >> 48) as u32);
             return Err(Damage::Check {
                 position,
