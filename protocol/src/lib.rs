@@ -6,6 +6,8 @@ pub mod bus; //      what the records on shm-bus carry
 pub mod close; //    one table of WebSocket close codes and their classes
 pub mod codec;
 pub mod envelope; // the 13-byte header, kinds, batch reader (checked views), writer
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing; // the bodies of the fuzz targets
 pub mod generated; // flatc's output for schema/tidegate.fbs, committed
 pub mod id; //       128-bit, time-ordered ids
 pub mod limits; //   every maximum on either wire, with compile-time relations between them

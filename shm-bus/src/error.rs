@@ -98,6 +98,26 @@ pub enum AttachError {
     /// This process has it attached already.
     #[error("gateway {0}: already attached by this process")]
     AlreadyAttached(InstanceId),
+    /// Its process lives: its segment is not removed.
+    #[error("gateway {instance}: alive (pid {pid}); stop it first (kill {pid})")]
+    GatewayLives {
+        /// Whose segment.
+        instance: InstanceId,
+        /// Its process id, as it wrote it down.
+        pid: u32,
+    },
+    /// The cursors of one of its rings cannot be.
+    #[error(
+        "{segment}, shard {shard}: {damage}; stop that gateway (its pid stands in the lock file) and start it again"
+    )]
+    Damaged {
+        /// The segment's directory.
+        segment: PathBuf,
+        /// Which shard.
+        shard: u32,
+        /// What was found.
+        damage: Damage,
+    },
 }
 
 /// A claim that can never succeed, as against [`Claimed::Full`](crate::Claimed::Full).

@@ -106,7 +106,7 @@ pub const ATTACHED_OFFSET: usize = 256;
 /// End of the last committed record of the ring in this file.
 pub const PORT_PUBLISHED_OFFSET: usize = 0;
 /// End of what its producer may be writing: at least `published`. Same line, same writer.
-pub const PORT_CLAIMED_OFFSET: usize = 8;
+pub const PORT_CLAIMED_OFFSET: usize = 384;
 /// How far the owner of this file has given back the ring in the *other* file.
 pub const PORT_RELEASED_OFFSET: usize = 128;
 /// gateway.mem: the shard's sleep word. Even: awake. Odd: asleep, ring it.
@@ -173,7 +173,10 @@ const _: () = {
     assert!(
         ATTACHED_OFFSET >= size_of::<FileHeader>() && TICKETS_OFFSET >= size_of::<FileHeader>()
     );
-    assert!(PORT_CLAIMED_OFFSET + 8 <= PORT_RELEASED_OFFSET);
+    assert!(
+        PORT_CLAIMED_OFFSET - PORT_SLEEP_OFFSET >= 128
+            && PORT_COUNTERS_OFFSET - PORT_CLAIMED_OFFSET >= 128
+    );
     assert!(
         PORT_RELEASED_OFFSET - PORT_PUBLISHED_OFFSET >= 128
             && PORT_SLEEP_OFFSET - PORT_RELEASED_OFFSET >= 128

@@ -5,6 +5,7 @@
 )]
 
 // In the order in which a record meets them.
+mod bus_file; // files made in full, opened with suspicion
 mod control; // the two control pages: tickets, frontier, heartbeat
 mod counters; // numbers anybody may read
 mod directory; // the directory that is the bus

@@ -65,7 +65,7 @@ impl Memory {
 }
 
 /// One control word, alive as long as its memory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Word {
     at: NonNull<AtomicU64>,
     memory: Arc<Memory>,
@@ -181,10 +181,9 @@ impl Words {
             index <= self.count && into.len() <= self.count - index,
             "inside the ring"
         );
-        for (offset, word) in into.iter_mut().enumerate() {
-            // SAFETY: index + offset < count by the line above; alive and atomic as for `Word::get`.
-            *word = unsafe { self.first.add(index + offset).as_ref() }.load(Ordering::Relaxed);
-        }
+        // SAFETY: index + into.len() <= count by the line above, so all of the source is words of `memory`, alive and
+        // 8-aligned; `into` is this process's own memory and does not overlap it.
+        unsafe { copy_words(self.first.add(index), into) }
     }
 
     /// The bytes of a claim, to be written before they are published.
@@ -205,6 +204,64 @@ impl Words {
         unsafe {
             std::slice::from_raw_parts_mut(self.first.add(index).cast::<u8>().as_ptr(), bytes)
         }
+    }
+}
+
+/// Reads words that a peer may be writing, each at least once and none outside `from .. from + into.len()`.
+///
+/// # Safety
+/// `from` points to `into.len()` live words, which no thread of this process writes other than atomically.
+#[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+unsafe fn copy_words(from: NonNull<AtomicU64>, into: &mut [u64]) {
+    for (offset, word) in into.iter_mut().enumerate() {
+        // SAFETY: offset < into.len(), so this is one of the words that the caller vouches for.
+        *word = unsafe { from.add(offset).as_ref() }.load(Ordering::Relaxed);
+    }
+}
+
+/// The same in 64-byte steps. The compiler keeps relaxed loads apart, 8 bytes each: 30 ns for 512 bytes; this takes
+/// 9 ns (`examples/ring_speed.rs`). Assembly, because to the compiler a plain copy of memory that others write would
+/// be undefined; what the instructions do is what a loop of relaxed byte loads may do.
+///
+/// # Safety
+/// `from` points to `into.len()` live words, which no thread of this process writes other than atomically.
+#[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+#[inline]
+unsafe fn copy_words(from: NonNull<AtomicU64>, into: &mut [u64]) {
+    const STEP_WORDS: usize = 8;
+    let steps = into.len() / STEP_WORDS;
+    if steps > 0 {
+        // SAFETY: reads `steps` × 64 bytes from `from` and writes as many to `into`, both at least that long; unaligned
+        // moves; clobbers what it says; leaves the stack alone.
+        unsafe {
+            std::arch::asm!(
+                "2:",
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]",
+                "movups {d}, [{from} + 48]",
+                "movups [{into}], {a}",
+                "movups [{into} + 16], {b}",
+                "movups [{into} + 32], {c}",
+                "movups [{into} + 48], {d}",
+                "add {from}, 64",
+                "add {into}, 64",
+                "dec {steps}",
+                "jnz 2b",
+                from = inout(reg) from.as_ptr() => _,
+                into = inout(reg) into.as_mut_ptr() => _,
+                steps = inout(reg) steps => _,
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+    }
+    for (offset, word) in into.iter_mut().enumerate().skip(steps * STEP_WORDS) {
+        // SAFETY: offset < into.len(), so this is one of the words that the caller vouches for.
+        *word = unsafe { from.add(offset).as_ref() }.load(Ordering::Relaxed);
     }
 }
 
@@ -252,4 +309,13 @@ fn map_twice(file: &std::fs::File, bytes: usize) -> std::io::Result<(Arc<Memory>
         Memory::map(file, bytes, true)?,
         Memory::map(file, bytes, false)?,
     ))
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("words", &self.words)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
 }

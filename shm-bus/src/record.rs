@@ -48,6 +48,7 @@ pub struct RecordHeader {
 
 impl RecordHeader {
     /// The six words of a record of `length` bytes that begins at `position`.
+    #[inline]
     pub(crate) fn to_words(self, length: u32, position: u64) -> [u64; HEADER_WORDS] {
         let check = check_word(position, length, self.kind);
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of a u128")]
@@ -63,6 +64,7 @@ impl RecordHeader {
     }
 
     /// The header in these words, and the check word beside it.
+    #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "fields are cut out of words"
@@ -87,11 +89,13 @@ impl RecordHeader {
     clippy::cast_possible_truncation,
     reason = "positions are compared by their low 35 bits"
 )]
+#[inline]
 pub(crate) const fn check_word(position: u64, length: u32, kind: u16) -> u32 {
     ((position >> 3) as u32) ^ length.rotate_left(7) ^ ((kind as u32) << 16) ^ CHECK_SEED
 }
 
 /// The one word of padding of `bytes` bytes at `position`.
+#[inline]
 pub(crate) const fn padding_word(bytes: u32, position: u64) -> u64 {
     let check = check_word(position, bytes, KIND_PADDING) & 0xffff;
     bytes as u64 | (KIND_PADDING as u64) << 32 | (check as u64) << 48
@@ -103,8 +107,8 @@ pub const fn record_span_bytes(payload_bytes: usize) -> usize {
     (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(8)
 }
 
-/// Private memory that holds a copy of one record. Make one per consumer and use it again and again: it grows to
-/// the largest record of its ring and stays there.
+/// Private memory that holds a copy of one record's payload. Make one per consumer and use it again and again: it
+/// grows to the largest record of its ring and stays there.
 #[derive(Clone, Debug, Default)]
 pub struct RecordCopy {
     words: Vec<u64>,
@@ -115,37 +119,40 @@ impl RecordCopy {
     /// Room for records of up to `record_bytes_max` bytes (header and payload).
     #[must_use]
     pub fn with_room(record_bytes_max: usize) -> Self {
+        let words = record_bytes_max
+            .saturating_sub(RECORD_HEADER_BYTES)
+            .div_ceil(8);
         Self {
-            words: vec![0; record_bytes_max.div_ceil(8)],
+            words: vec![0; words],
             payload_bytes: 0,
         }
     }
 
-    /// The payload of the record read last, at an 8-byte-aligned address.
+    /// The payload of the record read last, at an 8-byte-aligned address. Empty after anything but a record.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &[u8] {
-        let bytes = self.words.as_bytes();
-        if self.payload_bytes == 0 {
-            &[]
-        } else {
-            &bytes[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + self.payload_bytes]
-        }
+        &self.words.as_bytes()[..self.payload_bytes]
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.payload_bytes = 0;
     }
 
-    /// The first `count` words, to be overwritten.
-    pub(crate) fn words_mut(&mut self, count: usize) -> &mut [u64] {
+    /// The words for a payload of this size, to be overwritten, all of them.
+    #[inline]
+    pub(crate) fn fill(&mut self, payload_bytes: usize) -> &mut [u64] {
+        let count = payload_bytes.div_ceil(8);
         if self.words.len() < count {
-            self.words.resize(count, 0);
+            self.grow(count);
         }
+        self.payload_bytes = payload_bytes;
         &mut self.words[..count]
     }
 
-    pub(crate) fn set_payload_bytes(&mut self, payload_bytes: usize) {
-        debug_assert!(RECORD_HEADER_BYTES + payload_bytes <= self.words.len() * 8);
-        self.payload_bytes = payload_bytes;
+    #[cold]
+    fn grow(&mut self, count: usize) {
+        self.words.resize(count, 0);
     }
 }

@@ -1,19 +1,50 @@
-//! The one backend: takes its seat, discovers segments, attaches to them.
+//! The one backend: takes its seat, discovers segments, attaches to them, removes those of the dead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    bus_file::{self, Directory, unfit},
     control::BackendControl,
     counters::Counters,
-    directory::BusDirectory,
-    doorbell::Sleeper,
-    error::{AttachError, BusError, SeatError},
+    directory::{self, BACKEND_FILE, BACKEND_LOCK, BusDirectory, GATEWAY_FILE},
+    doorbell::{Ringer, Sleeper},
+    error::{AttachError, BusError, Damage, SeatError},
     identity::InstanceId,
-    ring::{Consumer, Producer},
+    layout::{self, FileHeader, FileRole},
+    liveness::{LockProbe, RoleLock, Taking},
+    memory::{Memory, Word},
+    ring::{Consumer, Producer, RingShape},
+    segment::{open_bell, port_offset, ring_offset},
+    sync::{Arc, Ordering},
 };
+
+/// A gateway may die between naming its segment and entering the roster: the directory is looked at this often even
+/// if the roster did not change.
+const DISCOVER_MS_MAX: u64 = 1_000;
 
 /// The backend's place on the bus. One process at a time; freed by its death, however that comes.
 #[derive(Debug)]
 pub struct BackendSeat {
-    _private: (),
+    bus: BusDirectory,
+    instance: InstanceId,
+    control: BackendControl,
+    bell: Sleeper,
+    role: Arc<RoleLock>,
+    told: BTreeSet<InstanceId>,
+    roster_seen: Option<u64>,
+    looked_at: Instant,
+    /// Holds of segments, weakly: gone with the last ring end of that segment.
+    attached: BTreeMap<InstanceId, std::sync::Weak<Hold>>,
+}
+
+/// What each ring end of an attached segment holds: the seat, and its place among the attached.
+#[derive(Debug)]
+struct Hold {
+    _role: Arc<RoleLock>,
 }
 
 impl BackendSeat {
@@ -22,25 +53,52 @@ impl BackendSeat {
     /// # Errors
     /// [`SeatError::Taken`] with the holder's pid; or a page is not what it should be.
     pub fn take(bus: &BusDirectory) -> Result<Self, SeatError> {
-        let _ = bus;
-        todo!()
+        let directory = bus.directory();
+        let role = match RoleLock::take(directory.fd(), BACKEND_LOCK) {
+            Ok(Taking::Taken(role)) => Arc::new(role),
+            Ok(Taking::Held(pid)) => {
+                return Err(SeatError::Taken {
+                    bus: bus.path().to_owned(),
+                    pid,
+                });
+            }
+            Err(error) => return Err(directory.failed("lock", BACKEND_LOCK, error).into()),
+        };
+        let instance =
+            InstanceId::fresh().map_err(|e| directory.failed("name a backend in", ".", e))?;
+        let control = BackendControl::open(bus)?;
+        let word = Word::at(&control.backend_memory, layout::BACKEND_SLEEP_OFFSET);
+        let bell = Sleeper::new(word, Arc::new(bus.backend_pipe()?), None);
+        bus.sweep();
+        control.announce(instance, std::process::id());
+        Ok(Self {
+            bus: bus.clone(),
+            instance,
+            control,
+            bell,
+            role,
+            told: BTreeSet::new(),
+            roster_seen: None,
+            looked_at: Instant::now(),
+            attached: BTreeMap::new(),
+        })
     }
 
     /// This incarnation.
     #[must_use]
     pub fn instance(&self) -> InstanceId {
-        todo!()
+        self.instance
     }
 
     /// The shared pages.
     #[must_use]
     pub fn control(&self) -> &BackendControl {
-        todo!()
+        &self.control
     }
 
     /// The backend's doorbell: all producers of all gateways ring this one.
     pub fn bell(&mut self) -> &mut Sleeper {
-        todo!()
+        &mut self.bell
     }
 
     /// Segments that are there and that this call has not told before (living or dead: a dead gateway's records
@@ -49,16 +107,183 @@ impl BackendSeat {
     /// # Errors
     /// The directory cannot be read.
     pub fn discover(&mut self) -> Result<Vec<InstanceId>, BusError> {
-        todo!()
+        let roster = self.control.roster();
+        let lately = self.looked_at.elapsed() < Duration::from_millis(DISCOVER_MS_MAX);
+        if self.roster_seen == Some(roster) && lately {
+            return Ok(Vec::new());
+        }
+        let present: BTreeSet<_> = self.bus.segments()?.into_iter().collect();
+        (self.roster_seen, self.looked_at) = (Some(roster), Instant::now());
+        let fresh = present.difference(&self.told).copied().collect();
+        self.told = present;
+        Ok(fresh)
     }
 
-    /// Checks a segment and attaches to it: from here on its gateway sees this backend's instance.
+    /// Checks a segment and attaches to it: from here on its gateway sees this backend's instance. The consumers
+    /// begin where an earlier backend released last.
     ///
     /// # Errors
     /// What was found, what was expected, what to do. The segment is left as it was.
     pub fn attach(&mut self, instance: InstanceId) -> Result<AttachedGateway, AttachError> {
-        let _ = instance;
-        todo!()
+        self.attached.retain(|_, hold| hold.strong_count() > 0);
+        if self.attached.contains_key(&instance) {
+            return Err(AttachError::AlreadyAttached(instance));
+        }
+        let gone = |error: BusError| match error {
+            BusError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                AttachError::Gone(instance)
+            }
+            other => other.into(),
+        };
+        let inside = self
+            .bus
+            .directory()
+            .open_inside(&directory::segment_name(instance))
+            .map_err(gone)?;
+        let segment = Segment::open(&self.bus, inside, instance).map_err(gone)?;
+        let hold = Arc::new(Hold {
+            _role: Arc::clone(&self.role),
+        });
+        let shards = (0..segment.header.shards).map(|shard| segment.ports(shard, &hold));
+        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        self.attached.insert(instance, Arc::downgrade(&hold));
+        crate::fault::point("attach.before_attached");
+        // SYNC(attached): the gateway that sees this instance finds its rings served by it.
+        Word::at(&segment.backend, layout::ATTACHED_OFFSET)
+            .store(self.instance.get(), Ordering::Release);
+        for ports in &shards {
+            ports.to_gateway.ring();
+        }
+        Ok(AttachedGateway {
+            shards,
+            bus: self.bus.clone(),
+            instance,
+            pid: segment.header.pid,
+            build: segment.build(),
+            lock: segment.lock,
+            _hold: hold,
+        })
+    }
+
+    /// Removes the segment of a dead gateway without reading it: for one that [`attach`](Self::attach) refuses. What
+    /// was in its rings was never accepted, and is lost with it.
+    ///
+    /// # Errors
+    /// Its gateway lives; or files cannot be removed.
+    pub fn discard(&mut self, instance: InstanceId) -> Result<(), AttachError> {
+        let inside = self
+            .bus
+            .directory()
+            .open_inside(&directory::segment_name(instance))?;
+        // Without a lock file there is no gateway: the lock is made first and removed last.
+        if let Ok(lock) = self.bus.lock_in(&inside)
+            && lock.is_held()
+        {
+            return Err(AttachError::GatewayLives {
+                instance,
+                pid: lock.pid(),
+            });
+        }
+        Ok(self.bus.remove_segment(instance)?)
+    }
+}
+
+/// A segment's two files, checked and mapped.
+struct Segment {
+    directory: Directory,
+    header: FileHeader,
+    shape: RingShape,
+    gateway: Arc<Memory>,
+    backend: Arc<Memory>,
+    lock: LockProbe,
+}
+
+impl Segment {
+    fn open(
+        bus: &BusDirectory,
+        directory: Directory,
+        instance: InstanceId,
+    ) -> Result<Self, BusError> {
+        let lock = bus.lock_in(&directory)?;
+        let (header, gateway) =
+            bus_file::open_checked(&directory, GATEWAY_FILE, FileRole::Gateway, false)?;
+        let (twin, backend) =
+            bus_file::open_checked(&directory, BACKEND_FILE, FileRole::Backend, true)?;
+        let path: PathBuf = directory.path.join(GATEWAY_FILE);
+        let shape = bus_file::shape_in(&path, &header)?;
+        let remedy = "stop that gateway (its pid stands in the lock file) and start it again";
+        if header.instance != instance.get() {
+            let found = format!("instance {:016x}", header.instance);
+            return Err(unfit(
+                &path,
+                &found,
+                &format!("instance {instance}, its directory's"),
+                remedy,
+            ));
+        }
+        let sizes = |header: &FileHeader| {
+            (
+                header.instance,
+                header.shards,
+                header.ring_bytes,
+                header.record_bytes_max,
+            )
+        };
+        if sizes(&header) != sizes(&twin) {
+            let (found, expected) = (
+                format!("{:?}", sizes(&twin)),
+                format!("{:?}", sizes(&header)),
+            );
+            return Err(unfit(
+                &directory.path.join(BACKEND_FILE),
+                &found,
+                &expected,
+                remedy,
+            ));
+        }
+        Ok(Self {
+            directory,
+            header,
+            shape,
+            gateway,
+            backend,
+            lock,
+        })
+    }
+
+    fn ports(&self, shard: u32, hold: &Arc<Hold>) -> Result<ShardPorts, AttachError> {
+        let (index, shards) = (shard as usize, self.header.shards as usize);
+        let (port, ring) = (port_offset(index), ring_offset(index, shards, self.shape));
+        let damaged = |damage: Damage| AttachError::Damaged {
+            segment: self.directory.path.clone(),
+            shard,
+            damage,
+        };
+        let consumer = Consumer::over(self.shape, &self.backend, &self.gateway, port, ring);
+        let producer = Producer::over(self.shape, &self.backend, &self.gateway, port, ring);
+        let (mut to_backend, mut to_gateway) =
+            (consumer.map_err(damaged)?, producer.map_err(damaged)?);
+        let word = Word::at(&self.gateway, port + layout::PORT_SLEEP_OFFSET);
+        to_gateway.set_ringer(Ringer::new(
+            word,
+            Arc::new(open_bell(&self.directory, index, false)?),
+        ));
+        to_backend.hold(hold.clone());
+        to_gateway.hold(hold.clone());
+        let counters = Counters::at(&self.backend, port);
+        let shard = u16::try_from(shard).expect("at most SHARDS_MAX");
+        Ok(ShardPorts {
+            shard,
+            to_backend,
+            to_gateway,
+            counters,
+        })
+    }
+
+    fn build(&self) -> String {
+        String::from_utf8_lossy(&self.header.build)
+            .trim_end_matches('\0')
+            .to_owned()
     }
 }
 
@@ -67,7 +292,12 @@ impl BackendSeat {
 pub struct AttachedGateway {
     /// Its shards, by number.
     pub shards: Vec<ShardPorts>,
-    _private: (),
+    bus: BusDirectory,
+    instance: InstanceId,
+    pid: u32,
+    build: String,
+    lock: LockProbe,
+    _hold: Arc<Hold>,
 }
 
 /// The backend's ends of one shard.
@@ -87,25 +317,26 @@ impl AttachedGateway {
     /// Whose segment it is.
     #[must_use]
     pub fn instance(&self) -> InstanceId {
-        todo!()
+        self.instance
     }
 
     /// The gateway's process id, as it wrote it down.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        todo!()
+        self.pid
     }
 
     /// The gateway's program, as it wrote it down.
     #[must_use]
     pub fn build(&self) -> &str {
-        todo!()
+        &self.build
     }
 
-    /// Whether the gateway's process lives, stopped or not. A system call.
+    /// Whether the gateway's process lives, stopped or not. A system call. Ask this first and then drain: what the
+    /// gateway published before it died is all there once this says `false`.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        todo!()
+        self.lock.is_held()
     }
 
     /// Removes a dead gateway's segment, after its records were taken and committed. The memory goes with the last
@@ -114,6 +345,12 @@ impl AttachedGateway {
     /// # Errors
     /// The gateway lives, or files cannot be removed.
     pub fn unlink(self) -> Result<(), AttachError> {
-        todo!()
+        if self.is_alive() {
+            return Err(AttachError::GatewayLives {
+                instance: self.instance,
+                pid: self.lock.pid(),
+            });
+        }
+        Ok(self.bus.remove_segment(self.instance)?)
     }
 }

@@ -1,6 +1,5 @@
 //! How the parts are wired, and what the rest of the process (HTTP) may ask of the turn.
 
-pub use crate::engine::command;
-
+pub mod command;
 pub mod handle;
 pub mod live_view;

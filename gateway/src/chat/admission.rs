@@ -2,12 +2,13 @@
 //!
 //! Every visitor takes a number from the ticket counter on the bus's control page, which all gateways share; the
 //! backend moves a frontier over the same page. *Admitted* means ticket ≤ frontier: one order over all gateways,
-//! without a lock and without a word to the backend. Those past the frontier are upgraded and wait here, at the cost
+//! without a lock and without a word to the backend. Those at or past the frontier are upgraded and wait here, at the cost
 //! of their slot, one entry in this room and their held Hello; nothing in the backend grows with them. They get
 //! `Wait` with their place, the measured rate, and when the next news comes: the farther they stand, the later, and
 //! never so often that the shard would have to send more than [`WAITS_PER_S_MAX`].
 //!
-//! By default the frontier stands at its highest value and everybody is admitted.
+//! While the frontier stands at 0 nobody controls admission: no tickets are drawn and everybody is admitted. That is
+//! the default.
 //!
 //! Not to be confused with the queue for an agent, which is the backend's and comes after it.
 
@@ -36,7 +37,7 @@ pub struct Waiter {
 /// What a waiting person is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
-    /// How many tickets stand between theirs and the frontier, themselves included.
+    /// 1 = the next who is let in.
     pub place: u64,
     /// Tickets admitted per second, over all gateways.
     pub rate_per_s: u32,
@@ -87,7 +88,7 @@ impl WaitingRoom {
     pub fn next_admitted(&mut self, frontier: u64) -> Option<Waiter> {
         let first = self.order.first_entry()?;
         let &(ticket, slot) = first.key();
-        (ticket <= frontier).then(|| Waiter {
+        (ticket < frontier).then(|| Waiter {
             slot,
             generation: first.remove(),
         })
@@ -130,7 +131,7 @@ impl WaitingRoom {
     }
 
     fn compose(&self, ticket: u64, frontier: u64) -> News {
-        let place = ticket.saturating_sub(frontier).max(1);
+        let place = ticket.saturating_sub(frontier).saturating_add(1);
         let rate_per_s = self.rate.per_s();
         News {
             place,
@@ -216,10 +217,10 @@ mod tests {
         for (ticket, slot) in [(7, 0), (5, 1), (6, 2)] {
             room.enter(ticket, waiter(slot));
         }
-        assert_eq!(room.next_admitted(4), None);
-        assert_eq!(room.next_admitted(6), Some(waiter(1)));
-        assert_eq!(room.next_admitted(6), Some(waiter(2)));
-        assert_eq!(room.next_admitted(6), None);
+        assert_eq!(room.next_admitted(5), None);
+        assert_eq!(room.next_admitted(7), Some(waiter(1)));
+        assert_eq!(room.next_admitted(7), Some(waiter(2)));
+        assert_eq!(room.next_admitted(7), None);
         assert_eq!(room.len(), 1);
     }
 
@@ -238,10 +239,10 @@ mod tests {
         let mut room = WaitingRoom::default();
         room.observe(0, Moment(0));
         room.observe(100, Moment(1_000));
-        let Turn::Now(near) = room.news(150, 100, Moment(1_000)) else {
+        let Turn::Now(near) = room.news(149, 100, Moment(1_000)) else {
             panic!("within the bound")
         };
-        let Turn::Now(far) = room.news(10_100, 100, Moment(1_000)) else {
+        let Turn::Now(far) = room.news(10_099, 100, Moment(1_000)) else {
             panic!("within the bound")
         };
         assert_eq!(

@@ -41,10 +41,6 @@ mod fifo {
             self.waiting.as_fd()
         }
 
-        pub(crate) fn ringing(&self) -> BorrowedFd<'_> {
-            self.ringing.as_fd()
-        }
-
         /// A byte, unless the pipe is full of them.
         pub(crate) fn ring(&self) {
             // Nothing to do about any error: EAGAIN means that the sleeper has bytes to wake by, and for the rest

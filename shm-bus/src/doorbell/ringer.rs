@@ -25,6 +25,15 @@ impl Ringer {
         }
     }
 
+    /// A ringer of the same doorbell that keeps its own account of sleeps: producers in different processes' places do
+    /// not rely on each other's byte.
+    pub(crate) fn for_one_producer(&self) -> Self {
+        Self {
+            rung: Arc::new(AtomicU64::new(0)),
+            ..self.clone()
+        }
+    }
+
     /// Wakes the sleeper if it sleeps; tells whether a byte was written. Call it after what it shall find is
     /// published: the fence is in here.
     ///

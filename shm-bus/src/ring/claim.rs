@@ -33,6 +33,8 @@ pub struct Producer {
     /// The consumer's cursor as read last: never more than what it is now, so it is safe to go by.
     released: u64,
     condemned: Option<Damage>,
+    /// The lock of the role in which this end is held: the role lasts as long as the end.
+    role: Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
     ringer: Option<Ringer>,
     pub(super) counters: Counters,
     pub(super) records: u64,
@@ -75,6 +77,7 @@ impl Producer {
             published,
             released: published.saturating_sub(shape.ring_bytes),
             condemned: None,
+            role: None,
             ringer: None,
             records: counters.get(Counter::RecordsOut),
             full: counters.get(Counter::RingFull),
@@ -90,6 +93,14 @@ impl Producer {
     )]
     pub(crate) fn set_ringer(&mut self, ringer: Ringer) {
         self.ringer = Some(ringer);
+    }
+
+    #[cfg_attr(
+        loom,
+        expect(dead_code, reason = "segments do not exist in model runs")
+    )]
+    pub(crate) fn hold(&mut self, role: std::sync::Arc<dyn std::any::Any + Send + Sync>) {
+        self.role = Some(role);
     }
 
     /// Claims room for one record with this much payload. Never waits.
@@ -122,7 +133,11 @@ impl Producer {
         self.claimed_word.store(end, Ordering::Relaxed);
         fence(Ordering::Release);
         crate::fault::point("claim.before_commit");
-        Ok(Claimed::Claimed(Claim::new(self, padding, payload_bytes)))
+        Ok(Claimed::Claimed(Claim::new(
+            self,
+            end - span,
+            payload_bytes,
+        )))
     }
 
     /// The largest payload that [`claim`](Self::claim) takes.

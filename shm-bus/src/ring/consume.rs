@@ -44,6 +44,8 @@ pub struct Consumer {
     /// The producer's cursor as read last: never more than what it is now.
     published: u64,
     condemned: Option<Damage>,
+    /// The lock of the role in which this end is held: the role lasts as long as the end.
+    role: Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
     /// `next` has told that the ring is condemned.
     told: bool,
     counters: Counters,
@@ -85,6 +87,7 @@ impl Consumer {
             released,
             published: released,
             condemned: None,
+            role: None,
             told: false,
             records: counters.get(Counter::RecordsIn),
             counters,
@@ -93,21 +96,81 @@ impl Consumer {
         Ok(consumer)
     }
 
+    #[cfg_attr(
+        loom,
+        expect(dead_code, reason = "segments do not exist in model runs")
+    )]
+    pub(crate) fn hold(&mut self, role: std::sync::Arc<dyn std::any::Any + Send + Sync>) {
+        self.role = Some(role);
+    }
+
     /// Copies the next record out and checks the copy. Never waits; never reads outside the ring; each call either
     /// goes forward, says `Empty`, or has condemned the ring.
     #[inline]
     pub fn next(&mut self, copy: &mut RecordCopy) -> Read {
-        match self.advance(copy) {
-            Ok(Some(header)) => {
-                self.records += 1;
-                self.counters.set(Counter::RecordsIn, self.records);
-                Read::Record(header)
+        copy.clear();
+        // Bounded: a turn of this loop either leaves it or takes padding, which ends at the ring's end; what follows
+        // padding is at the ring's beginning, and padding there would be a whole ring long, which is refused.
+        loop {
+            if self.read == self.published || self.condemned.is_some() {
+                if let Err(damage) = self.look_at_published() {
+                    return self.condemn(damage);
+                }
+                if self.read == self.published {
+                    return Read::Empty;
+                }
             }
-            Ok(None) => {
+            let (position, index) = (self.read, self.shape.word_index(self.read));
+            let available = self.published - position;
+            let to_end = self.shape.to_end_bytes(position);
+            // The control word: read once, here, and never again.
+            let first = self.ring.load(index);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "length is the low half, kind the 16 bits behind it"
+            )]
+            let (length, kind) = (first as u32, (first >> 32) as u16);
+            if kind == KIND_PADDING {
+                match self.padding(first, length, available, to_end) {
+                    Ok(bytes) => self.read += bytes,
+                    Err(damage) => return self.condemn(damage),
+                }
+                continue;
+            }
+            let most = u64::from(self.shape.record_bytes_max)
+                .min(available)
+                .min(to_end);
+            if u64::from(length) > most || (length as usize) < RECORD_HEADER_BYTES {
+                return self.condemn_length(length, most);
+            }
+            // The rest of the header, into registers; the payload, into the copy. The ring is not looked at again.
+            let mut words = [first, 0, 0, 0, 0, 0];
+            for (offset, word) in words.iter_mut().enumerate().skip(1) {
+                *word = self.ring.load(index + offset);
+            }
+            let (header, found) = RecordHeader::from_words(&words);
+            let expected = check_word(position, length, kind);
+            if found != expected {
+                return self.condemn(Damage::Check {
+                    position,
+                    found,
+                    expected,
+                });
+            }
+            let payload_bytes = length as usize - RECORD_HEADER_BYTES;
+            self.ring
+                .copy_out(index + HEADER_WORDS, copy.fill(payload_bytes));
+            self.read += (length as usize).next_multiple_of(8) as u64;
+            if header.partition != 0 {
                 copy.clear();
-                Read::Empty
+                return self.skipped(Damage::Reserved {
+                    position,
+                    found: header.partition,
+                });
             }
-            Err(damage) => self.bad(damage, copy),
+            self.records += 1;
+            self.counters.set(Counter::RecordsIn, self.records);
+            return Read::Record(header);
         }
     }
 
@@ -122,78 +185,6 @@ impl Consumer {
             self.told
         } else {
             self.read == self.published
-        }
-    }
-
-    fn advance(&mut self, copy: &mut RecordCopy) -> Result<Option<RecordHeader>, Damage> {
-        if let Some(damage) = self.condemned {
-            return Err(damage);
-        }
-        // Bounded: a turn of this loop either leaves it or takes padding, which ends at the ring's end; what follows
-        // padding is at the ring's beginning, and padding there would be a whole ring long, which is refused.
-        loop {
-            if self.read == self.published {
-                self.look_at_published()?;
-                if self.read == self.published {
-                    return Ok(None);
-                }
-            }
-            let (position, index) = (self.read, self.shape.word_index(self.read));
-            let available = self.published - position;
-            let to_end = self.shape.to_end_bytes(position);
-            // The control word: read once, here, and never again.
-            let first = self.ring.load(index);
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "length is the low half, kind the 16 bits behind it"
-            )]
-            let (length, kind) = (first as u32, (first >> 32) as u16);
-            if kind == KIND_PADDING {
-                self.read += self.padding(first, length, available, to_end)?;
-                continue;
-            }
-            let most = u64::from(self.shape.record_bytes_max)
-                .min(available)
-                .min(to_end);
-            if u64::from(length) > most || (length as usize) < RECORD_HEADER_BYTES {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "at most record_bytes_max, a u32"
-                )]
-                let most = most as u32;
-                #[expect(clippy::cast_possible_truncation, reason = "48")]
-                let least = RECORD_HEADER_BYTES as u32;
-                return Err(Damage::Length {
-                    position,
-                    found: length,
-                    least,
-                    most,
-                });
-            }
-            let span = (length as usize).next_multiple_of(8);
-            let words = copy.words_mut(span / 8);
-            words[0] = first;
-            self.ring.copy_out(index + 1, &mut words[1..]);
-            let mut header = [0; HEADER_WORDS];
-            header.copy_from_slice(&words[..HEADER_WORDS]);
-            let (header, found) = RecordHeader::from_words(&header);
-            let expected = check_word(position, length, kind);
-            if found != expected {
-                return Err(Damage::Check {
-                    position,
-                    found,
-                    expected,
-                });
-            }
-            self.read += span as u64;
-            if header.partition != 0 {
-                return Err(Damage::Reserved {
-                    position,
-                    found: header.partition,
-                });
-            }
-            copy.set_payload_bytes(length as usize - RECORD_HEADER_BYTES);
-            return Ok(Some(header));
         }
     }
 
@@ -213,10 +204,6 @@ impl Consumer {
         }
         let expected = padding_word(length, position);
         if word != expected {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the check is the word's top 16 bits"
-            )]
             let (found, expected) = ((word >> 48) as u32, (expected >> 48) as u32);
             return Err(Damage::Check {
                 position,
@@ -272,19 +259,36 @@ impl Consumer {
     }
 
     #[cold]
-    fn bad(&mut self, damage: Damage, copy: &mut RecordCopy) -> Read {
-        copy.clear();
-        let first = self.condemned.is_none();
-        if damage.condemns() {
+    fn condemn_length(&mut self, found: u32, most: u64) -> Read {
+        let most = u32::try_from(most).expect("at most record_bytes_max");
+        let least = u32::try_from(RECORD_HEADER_BYTES).expect("48");
+        self.condemn(Damage::Length {
+            position: self.read,
+            found,
+            least,
+            most,
+        })
+    }
+
+    #[cold]
+    fn condemn(&mut self, damage: Damage) -> Read {
+        if self.condemned.is_none() {
             self.condemned = Some(damage);
-            self.told = true;
-        }
-        if first {
             self.counters.add(Counter::BadRecords, 1);
         }
+        self.told = true;
         Read::Bad(Bad {
             damage,
-            condemned: damage.condemns(),
+            condemned: true,
+        })
+    }
+
+    #[cold]
+    fn skipped(&mut self, damage: Damage) -> Read {
+        self.counters.add(Counter::BadRecords, 1);
+        Read::Bad(Bad {
+            damage,
+            condemned: false,
         })
     }
 

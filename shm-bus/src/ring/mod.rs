@@ -93,10 +93,6 @@ impl RingShape {
     }
 
     /// Which word of the ring a position is.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "ring_bytes is at most RING_BYTES_MAX"
-    )]
     #[inline]
     pub(crate) const fn word_index(self, position: u64) -> usize {
         ((position & (self.ring_bytes - 1)) / 8) as usize

@@ -8,6 +8,8 @@
 //! The table has a fixed number of cells and each key has one; of two keys that fall into one cell the newer lesson
 //! stays. So a hostile network can make others forget, which costs them a death, and nothing more.
 
+use std::net::IpAddr;
+
 use super::{Bounds, Moment};
 use tidegate_protocol::fb::Family;
 
@@ -16,23 +18,53 @@ pub const NETWORKS_MAX: usize = 4_096;
 /// A lesson is forgotten after this.
 pub const LESSON_MS_MAX: u32 = 3_600_000;
 
-/// A client family in a network: 56 bits of prefix and the family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A client family in a network: six or seven bytes of prefix, then the family plus one (no key is 0: an empty cell).
+///
+/// IPv4 is written as `ff ff` and its /24: no connection comes from ff00::/8, which is multicast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkKey(u64);
 
 impl NetworkKey {
-    /// The key of the first six bytes of an IPv6 address, or three of an IPv4 address mapped into one.
-    pub fn new(family: Family, address: [u8; 16]) -> NetworkKey {
-        const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-        let prefix = if address[..12] == V4_MAPPED {
-            u64::from_be_bytes([0, 0, 0xff, 0xff, address[12], address[13], address[14], 0])
-        } else {
-            u64::from_be_bytes([
-                0, address[0], address[1], address[2], address[3], address[4], address[5], 0,
-            ])
+    /// The key of an address.
+    pub fn new(family: Family, address: IpAddr) -> NetworkKey {
+        let bytes = match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                [0xff, 0xff, a, b, c, 0, 0, 0]
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, ..] = v6.octets();
+                [a, b, c, d, e, f, 0, 0]
+            }
         };
-        // The lowest byte is free: the family, plus one so that no key is 0 (an empty cell).
-        NetworkKey(prefix << 8 | u64::from(family.0) + 1)
+        NetworkKey(u64::from_be_bytes(bytes)).with_family(family)
+    }
+
+    /// The same network, another client family. One that this version does not know counts as h5.
+    #[must_use]
+    pub fn with_family(self, family: Family) -> NetworkKey {
+        let known = if Family::ENUM_VALUES.contains(&family) {
+            family
+        } else {
+            Family::H5
+        };
+        NetworkKey((self.0 & !0xff) | (u64::from(known.0) + 1))
+    }
+
+    /// The client family.
+    pub fn family(self) -> Family {
+        let [.., family] = self.0.to_be_bytes();
+        Family(family.saturating_sub(1))
+    }
+
+    /// The prefix as the first bytes of an IPv6 address (IPv4 mapped), the rest zero.
+    pub fn prefix(self) -> [u8; 16] {
+        let mut prefix = [0; 16];
+        match self.0.to_be_bytes() {
+            [0xff, 0xff, a, b, c, ..] => prefix[10..15].copy_from_slice(&[0xff, 0xff, a, b, c]),
+            [a, b, c, d, e, f, ..] => prefix[..6].copy_from_slice(&[a, b, c, d, e, f]),
+        }
+        prefix
     }
 
     fn cell(self) -> usize {
@@ -114,5 +146,32 @@ impl Learned {
     fn lesson(&self, key: NetworkKey, now: Moment) -> Option<&Lesson> {
         let lesson = &self.cells[key.cell()];
         (lesson.key == key.0 && now.since_ms(lesson.learned) < LESSON_MS_MAX).then_some(lesson)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_its_prefix_and_family_back() {
+        let key = NetworkKey::new(Family::Wechat, "203.0.113.7".parse().unwrap());
+        assert_eq!(
+            key.prefix(),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113, 0]
+        );
+        assert_eq!(key.family(), Family::Wechat);
+        let key = NetworkKey::new(Family::H5, "2001:db8:1:2::3".parse().unwrap());
+        assert_eq!(key.prefix()[..8], [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0]);
+        assert_eq!(key.with_family(Family::App).family(), Family::App);
+    }
+
+    #[test]
+    fn a_family_from_a_newer_schema_counts_as_h5() {
+        let key = NetworkKey::new(Family(255), "203.0.113.7".parse().unwrap());
+        assert_eq!(
+            key,
+            NetworkKey::new(Family::H5, "203.0.113.7".parse().unwrap())
+        );
     }
 }

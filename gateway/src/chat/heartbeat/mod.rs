@@ -135,6 +135,11 @@ impl Pulse {
         now.since_ms(self.heard)
     }
 
+    /// The silence before a ping that was not answered yet.
+    pub fn unanswered_silence_ms(&self) -> Option<u32> {
+        self.awaits_answer.then(|| self.pinged.since_ms(self.heard))
+    }
+
     /// Something arrived. Returns the silence that ended, if it was long enough to prove that the way bears it.
     pub fn heard(&mut self, now: Moment) -> Option<u32> {
         let silence_ms = if self.awaits_answer {

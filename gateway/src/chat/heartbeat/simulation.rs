@@ -2,9 +2,10 @@
 
 use super::learned::{Learned, NetworkKey};
 use super::{Bounds, Due, Moment, Pulse};
+use std::net::{IpAddr, Ipv4Addr};
 use tidegate_protocol::fb::Family;
 
-const ADDRESS: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113, 7];
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 const ROUND_TRIP_MS: u32 = 40;
 
 /// What became of one connection.
@@ -131,10 +132,8 @@ fn a_death_teaches_its_own_network_and_family_only() {
     let mut learned = Learned::default();
     let now = Moment(1_000);
     learned.died(NetworkKey::new(Family::H5, ADDRESS), &bounds, 50_000, now);
-    let mut neighbour = ADDRESS;
-    neighbour[15] = 99;
-    let mut stranger = ADDRESS;
-    stranger[14] = 99;
+    let neighbour = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 99));
+    let stranger = IpAddr::V4(Ipv4Addr::new(203, 0, 114, 7));
     assert_eq!(
         learned.ceiling_ms(NetworkKey::new(Family::H5, neighbour), &bounds, now),
         25_000

@@ -1,0 +1,74 @@
+//! What the chat counts, per shard, in the words of the segment that anybody may read.
+
+/// First of the owner's counters that the chat uses; those below are the sockets'.
+pub const CHAT_COUNTER_FIRST: usize = 256;
+
+macro_rules! tallies {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// One number of one shard.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Tally { $($(#[$doc])* $name),* }
+
+        /// Every tally with its name in the metrics, in the order of their words.
+        pub const TALLIES: &[(Tally, &str)] = &[$((Tally::$name, $text)),*];
+    };
+}
+
+tallies! {
+    /// Connections that said a good Hello.
+    Hellos = "chat_hellos_total";
+    /// Hellos with a token that was refused.
+    TokensRefused = "chat_tokens_refused_total";
+    /// Connections that owed their Hello for too long.
+    HelloTimeouts = "chat_hello_timeouts_total";
+    /// Envelopes placed for the backend.
+    EnvelopesUp = "chat_envelopes_up_total";
+    /// Envelopes, messages and JSON texts that were refused as malformed.
+    Malformed = "chat_malformed_total";
+    /// Connections closed because it repeated.
+    Abuse = "chat_abuse_closed_total";
+    /// Messages that found the ring full and were parked.
+    Parked = "chat_parked_total";
+    /// Sends and commands refused as busy.
+    Busy = "chat_busy_total";
+    /// Typing notices dropped because the ring was full.
+    TypingDropped = "chat_typing_dropped_total";
+    /// Acknowledgements held because the ring was full.
+    AcksHeld = "chat_acks_held_total";
+    /// Held acknowledgements that could not be merged and were dropped; resume repairs.
+    AcksDropped = "chat_acks_dropped_total";
+    /// Envelopes sent to clients, each receiver counted.
+    EnvelopesDown = "chat_envelopes_down_total";
+    /// Receivers of the backend's records that were gone, or whose slot was used again.
+    StaleDown = "chat_stale_receivers_total";
+    /// Records from the backend that could not be read.
+    BadRecords = "chat_bad_records_total";
+    /// OPENED and CLOSED records that had to wait for room.
+    UntoldQueued = "chat_untold_queued_total";
+    /// Connections announced to a new backend.
+    Announced = "chat_announced_total";
+    /// Pings sent to the silent.
+    Pings = "chat_pings_total";
+    /// Connections that died of silence.
+    Silent = "chat_silent_closed_total";
+    /// Connections that sent but did not acknowledge.
+    HalfOpen = "chat_half_open_closed_total";
+    /// Waits sent.
+    Waits = "chat_waits_total";
+    /// Connections known to the backend now.
+    Open = "chat_open";
+    /// Connections in the waiting room now.
+    Waiting = "chat_waiting";
+    /// OPENED and CLOSED records that wait for room now.
+    Untold = "chat_untold";
+}
+
+impl Tally {
+    /// Index among the owner's counters of a port page.
+    pub const fn index(self) -> usize {
+        CHAT_COUNTER_FIRST + self as usize
+    }
+}
+
+const _: () = assert!(CHAT_COUNTER_FIRST + TALLIES.len() <= shm_bus::Counters::USER_COUNTERS);

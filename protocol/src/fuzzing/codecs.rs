@@ -1,0 +1,121 @@
+//! Bodies around messages: what one codec accepts, the other writes, and it comes back the same.
+
+use crate::bus;
+use crate::codec::json::{self, JsonDecoder};
+use crate::envelope::{BatchReader, Envelope, Kind, verify};
+use crate::limits::JSON_NUMBER_MAX;
+
+/// A batch of envelopes: what verifies becomes JSON, which any reader parses, and from which the same comes back.
+pub fn envelope_batch(input: &[u8]) {
+    let mut total = 0;
+    for envelope in BatchReader::new(input) {
+        let Ok(Envelope {
+            kind,
+            timestamp_us,
+            payload,
+        }) = envelope
+        else {
+            break;
+        };
+        total += crate::envelope::ENVELOPE_HEADER_BYTES + payload.len();
+        if let Some(kind) = Kind::from_u8(kind) {
+            through_json(kind, timestamp_us, payload);
+        }
+    }
+    assert!(total <= input.len());
+}
+
+/// A payload of the kind that the first byte picks.
+pub fn payload(input: &[u8]) {
+    if let Some((&kind, payload)) = input.split_first() {
+        through_json(Kind::ALL[usize::from(kind) % Kind::ALL.len()], 1, payload);
+    }
+}
+
+fn through_json(kind: Kind, timestamp_us: u64, payload: &[u8]) {
+    let Ok(view) = verify(kind, payload) else {
+        return;
+    };
+    let mut text = Vec::new();
+    json::encode(&mut text, timestamp_us, &view);
+    let text = String::from_utf8(text).expect("JSON is UTF-8");
+    serde_json::from_str::<serde::de::IgnoredAny>(&text).expect("any reader parses what we write");
+    let mut decoder = JsonDecoder::default();
+    match decoder.decode(&text).next().expect("a known kind") {
+        Ok(again) => {
+            assert_eq!((again.kind, again.timestamp_us), (kind as u8, timestamp_us));
+            assert_eq!(encoded(kind, timestamp_us, again.payload), text);
+        }
+        // FlatBuffers hold what JSON's bounds refuse: numbers beyond 2^53, and lists and payloads that grow.
+        Err(error) => {
+            let digits = JSON_NUMBER_MAX.to_string().len();
+            let large = text
+                .split(|c: char| !c.is_ascii_digit())
+                .any(|number| number.len() >= digits);
+            assert!(large || text.len() > 2000, "{text}: {error}");
+        }
+    }
+}
+
+/// A text: what is accepted is JSON to any reader, verifies, and is written and read again as the same.
+pub fn json_text(input: &[u8]) {
+    let Ok(text) = core::str::from_utf8(input) else {
+        return;
+    };
+    let mut decoder = JsonDecoder::default();
+    let mut batch = decoder.decode(text);
+    let mut texts = Vec::new();
+    let accepted = loop {
+        match batch.next() {
+            None => break true,
+            Some(Err(error)) => {
+                assert!(error.at_bytes <= text.len());
+                break false;
+            }
+            Some(Ok(envelope)) => {
+                let kind = Kind::from_u8(envelope.kind).expect("unknown kinds are skipped");
+                texts.push((
+                    kind,
+                    envelope.timestamp_us,
+                    encoded(kind, envelope.timestamp_us, envelope.payload),
+                ));
+            }
+        }
+    };
+    if accepted {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).expect("what we accept is JSON");
+    }
+    for (kind, timestamp_us, text) in texts {
+        let mut batch = decoder.decode(&text);
+        let again = batch.next().expect("a known kind").expect("what we write");
+        assert_eq!(encoded(kind, timestamp_us, again.payload), text);
+    }
+}
+
+fn encoded(kind: Kind, timestamp_us: u64, payload: &[u8]) -> String {
+    let mut text = Vec::new();
+    json::encode(
+        &mut text,
+        timestamp_us,
+        &verify(kind, payload).expect("what a decoder makes verifies"),
+    );
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// A record of the bus: what is read is written again as the same.
+pub fn bus_record(input: &[u8]) {
+    if let Ok(opened) = bus::Opened::read(input) {
+        let mut again = vec![0; opened.bytes()];
+        opened.write(&mut again);
+        assert_eq!(bus::Opened::read(&again), Ok(opened));
+    }
+    if let Ok((targets, payload)) = bus::read_multicast(input) {
+        let targets: Vec<_> = targets.collect();
+        let mut again = vec![0; bus::multicast_bytes(targets.len(), payload.len())];
+        bus::write_multicast(&mut again, &targets, payload);
+        assert_eq!(again[8..], input[8..]);
+    }
+    let _ = bus::read_fixed::<bus::CloseRecord>(input);
+    let _ = bus::read_fixed::<bus::ClosedRecord>(input);
+    let _ = bus::read_fixed::<bus::BroadcastFilter>(input);
+}

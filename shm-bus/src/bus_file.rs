@@ -1,0 +1,462 @@
+//! Files of the bus: made in full, opened with suspicion. Owner, mode, size, magic, version: each refusal says what
+//! was found, what was expected and what to do.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat},
+    io::{Errno, retry_on_intr},
+};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::{
+    error::BusError,
+    layout::{self, FileHeader, FileRole, LAYOUT_MAJOR, LAYOUT_VERSION, MAGIC},
+    memory::Memory,
+    ring::RingShape,
+    sync::Arc,
+};
+
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+/// What group and others may do here: nothing.
+const MODE_FOREIGN: u32 = 0o077;
+
+/// A directory, open, with its path for sentences. All names are looked up relative to the descriptor.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Directory {
+    /// Opens a directory that is ours alone.
+    pub(crate) fn open(
+        parent: BorrowedFd<'_>,
+        name: &Path,
+        path: PathBuf,
+    ) -> Result<Self, BusError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
+            .map_err(|e| failed("open", &path, e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("stat", &path, e))?;
+        check_owner(&path, &stat, DIRECTORY_MODE)?;
+        Ok(Self { path, fd })
+    }
+
+    /// Opens a directory inside this one.
+    pub(crate) fn open_inside(&self, name: &str) -> Result<Self, BusError> {
+        Self::open(self.fd(), Path::new(name), self.path.join(name))
+    }
+
+    pub(crate) fn make_inside(&self, name: &str) -> Result<(), Errno> {
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(DIRECTORY_MODE))
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn failed(
+        &self,
+        what: &'static str,
+        name: &str,
+        source: impl Into<io::Error>,
+    ) -> BusError {
+        failed(what, &self.path.join(name), source)
+    }
+
+    /// Names in it, without `.` and `..`; names that are not UTF-8 are none of ours.
+    pub(crate) fn names(&self) -> Result<Vec<String>, BusError> {
+        let entries =
+            rustix::fs::Dir::read_from(&self.fd).map_err(|e| failed("list", &self.path, e))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| failed("list", &self.path, e))?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes a named pipe, or finds it made.
+    pub(crate) fn make_pipe(&self, name: &str) -> Result<(), BusError> {
+        match rustix::fs::mknodat(
+            &self.fd,
+            name,
+            FileType::Fifo,
+            Mode::from_raw_mode(FILE_MODE),
+            0,
+        ) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(self.failed("make the pipe", name, e)),
+        }
+        self.check_pipe(name)
+    }
+
+    /// A pipe that is ours alone.
+    pub(crate) fn check_pipe(&self, name: &str) -> Result<(), BusError> {
+        let path = self.path.join(name);
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| failed("stat", &path, e))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+            return Err(unfit(&path, "no named pipe", "a named pipe", "remove it"));
+        }
+        check_owner(&path, &stat, FILE_MODE)
+    }
+
+    /// Empties and removes a directory inside this one. `last` is removed last.
+    pub(crate) fn remove_inside(&self, name: &str, last: &str) -> Result<(), BusError> {
+        let inside = match self.open_inside(name) {
+            Ok(inside) => inside,
+            Err(BusError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut names = inside.names()?;
+        names.sort_by_key(|name| name == last);
+        for name in names {
+            ignore_missing(rustix::fs::unlinkat(&inside.fd, &*name, AtFlags::empty()))
+                .map_err(|e| inside.failed("remove", &name, e))?;
+        }
+        ignore_missing(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
+            .map_err(|e| self.failed("remove", name, e))
+    }
+}
+
+fn ignore_missing(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// A small file without a header (a lock), made if need be.
+pub(crate) fn open_or_make_plain(directory: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(File::from(rustix::fs::openat(
+        directory,
+        name,
+        flags,
+        Mode::from_raw_mode(FILE_MODE),
+    )?))
+}
+
+/// A file that is there.
+pub(crate) fn open_plain(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    writable: bool,
+) -> io::Result<File> {
+    let access = if writable {
+        OFlags::RDWR
+    } else {
+        OFlags::RDONLY
+    };
+    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(File::from(rustix::fs::openat(
+        directory,
+        name,
+        flags,
+        Mode::empty(),
+    )?))
+}
+
+/// A header for a file of this role, without its version.
+pub(crate) fn header(role: FileRole, file_bytes: usize, build: &str) -> FileHeader {
+    let mut header = FileHeader::new_zeroed();
+    header.magic = MAGIC;
+    header.role = role as u32;
+    header.file_bytes = file_bytes as u64;
+    header.pid = std::process::id();
+    header.uid = rustix::process::geteuid().as_raw();
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    header.created_at_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+    let mut end = build.len().min(header.build.len());
+    while !build.is_char_boundary(end) {
+        end -= 1;
+    }
+    header.build[..end].copy_from_slice(&build.as_bytes()[..end]);
+    header
+}
+
+/// Makes a file under a name that is not taken: allocated in full, its header written, its version last.
+pub(crate) fn make(
+    directory: &Directory,
+    name: &str,
+    header: &FileHeader,
+) -> Result<File, BusError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(directory.fd(), name, flags, Mode::from_raw_mode(FILE_MODE))
+        .map_err(|e| directory.failed("make", name, e))?;
+    let file = File::from(fd);
+    allocate(directory, name, &file, header.file_bytes)?;
+    let write = |bytes: &[u8], at| {
+        file.write_all_at(bytes, at)
+            .map_err(|e| directory.failed("write", name, e))
+    };
+    write(header.as_bytes(), 0)?;
+    crate::fault::point("segment.before_version");
+    write(
+        LAYOUT_VERSION.as_bytes(),
+        std::mem::offset_of!(FileHeader, layout_version) as u64,
+    )?;
+    Ok(file)
+}
+
+/// Gives the file all its memory now: a full file system is an error here, and no SIGBUS later.
+fn allocate(
+    directory: &Directory,
+    name: &str,
+    file: &File,
+    wanted_bytes: u64,
+) -> Result<(), BusError> {
+    let allocated =
+        retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, wanted_bytes));
+    let allocated = match allocated {
+        // A file system without fallocate: write it all.
+        Err(Errno::OPNOTSUPP) => write_zeros(file, wanted_bytes),
+        other => other.map_err(io::Error::from),
+    };
+    allocated.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
+            let free =
+                rustix::fs::fstatvfs(file).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+            BusError::NoRoom {
+                path: directory.path.join(name),
+                wanted_bytes,
+                free_bytes: free,
+            }
+        }
+        _ => directory.failed("allocate", name, error),
+    })
+}
+
+fn write_zeros(file: &File, wanted_bytes: u64) -> io::Result<()> {
+    let zeros = [0u8; layout::PAGE_BYTES];
+    let mut at = 0;
+    while at < wanted_bytes {
+        let part = usize::try_from(wanted_bytes - at)
+            .unwrap_or(usize::MAX)
+            .min(zeros.len());
+        file.write_all_at(&zeros[..part], at)?;
+        at += part as u64;
+    }
+    Ok(())
+}
+
+/// Opens a file of the bus and checks all that can be checked: then maps it.
+pub(crate) fn open_checked(
+    directory: &Directory,
+    name: &str,
+    role: FileRole,
+    writable: bool,
+) -> Result<(FileHeader, Arc<Memory>), BusError> {
+    let path = directory.path.join(name);
+    let file = open_plain(directory.fd(), name, writable).map_err(|e| failed("open", &path, e))?;
+    let stat = rustix::fs::fstat(&file).map_err(|e| failed("stat", &path, e))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(unfit(
+            &path,
+            "no regular file",
+            "a regular file",
+            "remove it",
+        ));
+    }
+    check_owner(&path, &stat, FILE_MODE)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let header = read_header(&path, &file, size)?;
+    check_header(&path, &header, role, size)?;
+    let bytes = usize::try_from(header.file_bytes).expect("checked against the file's size");
+    let memory = Memory::map(&file, bytes, writable).map_err(|e| failed("map", &path, e))?;
+    Ok((header, memory))
+}
+
+fn read_header(path: &Path, file: &File, size: u64) -> Result<FileHeader, BusError> {
+    let mut bytes = [0u8; size_of::<FileHeader>()];
+    if size < bytes.len() as u64 {
+        return Err(unfit(
+            path,
+            &format!("{size} bytes"),
+            "a header of 256 bytes",
+            REMAKE,
+        ));
+    }
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(|e| failed("read", path, e))?;
+    Ok(FileHeader::read_from_bytes(&bytes).expect("256 bytes make a header of 256 bytes"))
+}
+
+const REMAKE: &str =
+    "stop all gateways and the backend of this bus and remove the bus directory: it is made anew";
+
+fn check_header(
+    path: &Path,
+    header: &FileHeader,
+    role: FileRole,
+    size: u64,
+) -> Result<(), BusError> {
+    let refuse = |found: String, expected: String| Err(unfit(path, &found, &expected, REMAKE));
+    if header.magic != MAGIC {
+        return refuse(
+            format!("magic {:#018x}", header.magic),
+            format!("{MAGIC:#018x} (TIDEGBUS)"),
+        );
+    }
+    if header.layout_version == 0 {
+        return refuse(
+            "an unfinished file (layout version 0)".into(),
+            format!("layout version {LAYOUT_MAJOR}"),
+        );
+    }
+    let major = header.layout_version >> 32;
+    if major != u64::from(LAYOUT_MAJOR) {
+        let by = std::str::from_utf8(&header.build)
+            .unwrap_or("")
+            .trim_end_matches('\0');
+        let remedy = "run gateway and backend of one release; then start both anew";
+        let found = format!(
+            "layout version {major} (made by {by:?}, pid {})",
+            header.pid
+        );
+        return Err(unfit(
+            path,
+            &found,
+            &format!("layout version {LAYOUT_MAJOR}"),
+            remedy,
+        ));
+    }
+    if header.role != role as u32 {
+        return refuse(
+            format!("role {}", header.role),
+            format!("{} ({role:?})", role as u32),
+        );
+    }
+    if header.file_bytes != size {
+        return refuse(
+            format!("{size} bytes"),
+            format!("{} bytes, by its header", header.file_bytes),
+        );
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    if header.uid != uid {
+        return refuse(format!("maker uid {}", header.uid), format!("uid {uid}"));
+    }
+    match role {
+        FileRole::ControlGateways | FileRole::ControlBackend => {
+            if size != layout::PAGE_BYTES as u64 {
+                return refuse(
+                    format!("{size} bytes"),
+                    format!("{} bytes", layout::PAGE_BYTES),
+                );
+            }
+        }
+        FileRole::Gateway | FileRole::Backend => {
+            shape_in(path, header)?;
+        }
+    }
+    Ok(())
+}
+
+/// The sizes in a segment's header, if they agree with each other and with the layout.
+pub(crate) fn shape_in(path: &Path, header: &FileHeader) -> Result<RingShape, BusError> {
+    let refuse = |found: String, expected: String| Err(unfit(path, &found, &expected, REMAKE));
+    let shards = header.shards as usize;
+    if shards == 0 || shards > crate::SHARDS_MAX {
+        return refuse(
+            format!("{shards} shards"),
+            format!("1 to {} shards", crate::SHARDS_MAX),
+        );
+    }
+    let sizes = (
+        usize::try_from(header.ring_bytes),
+        usize::try_from(header.record_bytes_max),
+    );
+    let (Ok(ring_bytes), Ok(record_bytes_max)) = sizes else {
+        return refuse(
+            "sizes beyond this machine".into(),
+            "sizes below 2^63".into(),
+        );
+    };
+    let shape = match RingShape::new(ring_bytes, record_bytes_max) {
+        Ok(shape) => shape,
+        Err(error) => return refuse(error.to_string(), "sizes within the limits".into()),
+    };
+    let expected = [
+        (
+            "ports_offset",
+            header.ports_offset,
+            layout::PAGE_BYTES as u64,
+        ),
+        (
+            "port_stride_bytes",
+            header.port_stride_bytes,
+            layout::PAGE_BYTES as u64,
+        ),
+        (
+            "rings_offset",
+            header.rings_offset,
+            layout::rings_offset(shards) as u64,
+        ),
+        (
+            "file_bytes",
+            header.file_bytes,
+            layout::file_bytes(shards, ring_bytes) as u64,
+        ),
+    ];
+    for (field, found, wanted) in expected {
+        if found != wanted {
+            return refuse(format!("{field} {found}"), format!("{wanted}"));
+        }
+    }
+    Ok(shape)
+}
+
+fn check_owner(path: &Path, stat: &Stat, mode: u32) -> Result<(), BusError> {
+    let (found, uid) = (stat.st_uid, rustix::process::geteuid().as_raw());
+    if found != uid {
+        let remedy = "run gateway and backend as one user, or choose another bus_dir";
+        return Err(unfit(
+            path,
+            &format!("owner uid {found}"),
+            &format!("uid {uid}, this process's"),
+            remedy,
+        ));
+    }
+    if stat.st_mode & MODE_FOREIGN != 0 {
+        let remedy = format!("chmod {mode:o} it, if you know why it was open to others");
+        let found = format!("mode {:o}", stat.st_mode & 0o7777);
+        return Err(unfit(path, &found, &format!("mode {mode:o}"), &remedy));
+    }
+    Ok(())
+}
+
+pub(crate) fn failed(what: &'static str, path: &Path, source: impl Into<io::Error>) -> BusError {
+    BusError::Io {
+        what,
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+pub(crate) fn unfit(path: &Path, found: &str, expected: &str, remedy: &str) -> BusError {
+    BusError::Unfit {
+        path: path.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+        remedy: remedy.into(),
+    }
+}
