@@ -1,5 +1,6 @@
 //! How the parts are wired, and what the rest of the process (HTTP) may ask of the turn.
 
-pub mod command;
+pub use crate::engine::command;
+
 pub mod handle;
 pub mod live_view;

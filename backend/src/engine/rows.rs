@@ -177,7 +177,7 @@ pub struct AgentStatusRow {
     pub agent: Id,
     /// Online, away, offline.
     pub status: AgentStatus,
-    /// Hybrid logical clock: µs << 16 | counter.
+    /// Hybrid logical clock: ms << 16 | counter.
     pub hlc: u64,
     /// Who wrote it: the tie-breaker.
     pub node: u32,

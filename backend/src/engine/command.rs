@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
-use crate::engine::kinds::{AgentStatus, CloseReason, Outcome, Reason, Role, Status};
-use crate::engine::rows::{AgentRow, CannedReplyRow, WidgetRow};
+use super::kinds::{AgentStatus, CloseReason, Outcome, Reason, Role, Status};
+use super::rows::{AgentRow, CannedReplyRow, WidgetRow};
 
 /// Somebody who was identified by a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

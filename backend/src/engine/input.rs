@@ -1,0 +1,351 @@
+//! What can happen. Everything that enters the engine is one of these, and this is what the journal writes down.
+//!
+//! Inputs borrow: a thousand of them in a turn allocate nothing. The written form ([`Input::write`], [`Input::read`])
+//! is little-endian and belongs to one version of the program ([`super::super::journal`] names it).
+
+use std::borrow::Cow;
+
+use tidegate_protocol::Id;
+
+use super::command::HttpCommand;
+use super::connections::Address;
+use super::kinds::{Family, Role};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A connection said Hello with a good token, or a living one was announced to a new backend.
+    Opened(Opened<'a>),
+    /// A connection sent an envelope.
+    Envelope(Envelope<'a>),
+    /// A connection ended.
+    Closed {
+        /// Which.
+        address: Address,
+    },
+    /// A gateway process ended; so did its connections.
+    GatewayGone {
+        /// Its instance.
+        gateway: u64,
+    },
+    /// A request over HTTP. The ticket comes back with the answer.
+    Http {
+        /// Whose answer.
+        ticket: u32,
+        /// What.
+        command: Cow<'a, HttpCommand>,
+    },
+    /// Time passed: graces, stays away, marks to write.
+    Tick,
+    /// An envelope that broke the engine twice: it is put aside and answered `refused internal`.
+    Quarantined {
+        /// What it was.
+        envelope: Envelope<'a>,
+        /// How far the ring was read behind it.
+        position: u64,
+        /// What went wrong.
+        error: Cow<'a, str>,
+    },
+}
+
+/// A new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// Where it is.
+    pub address: Address,
+    /// The token's `sub`.
+    pub principal: Id,
+    /// `Hello.session`.
+    pub session: u64,
+    /// `Hello.request`.
+    pub request: u64,
+    /// The token's role.
+    pub role: Role,
+    /// What kind of client.
+    pub family: Family,
+    /// The token's widget; 0 for agents.
+    pub widget: u32,
+    /// It lived before this backend did: no Hello, resume from the stored marks.
+    pub announced: bool,
+    /// The token's name.
+    pub name: &'a str,
+    /// Hello's payload, verified by the gateway and again here; empty when announced.
+    pub hello: &'a [u8],
+}
+
+/// An envelope of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// Where it came from.
+    pub address: Address,
+    /// Who sent it.
+    pub principal: Id,
+    /// First half of a message's id.
+    pub session: u64,
+    /// The envelope's kind.
+    pub kind: u8,
+    /// FlatBuffers, verified by the gateway and again here.
+    pub payload: &'a [u8],
+}
+
+/// A written input that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the journal's entry is cut off or of another version")]
+pub struct Unreadable;
+
+const OPENED: u8 = 1;
+const ENVELOPE: u8 = 2;
+const CLOSED: u8 = 3;
+const GATEWAY_GONE: u8 = 4;
+const HTTP: u8 = 5;
+const TICK: u8 = 6;
+const QUARANTINED: u8 = 7;
+
+impl<'a> Input<'a> {
+    /// Appends the written form.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Opened(opened) => {
+                out.push(OPENED);
+                write_address(out, opened.address);
+                out.extend_from_slice(&opened.principal.0.to_le_bytes());
+                out.extend_from_slice(&opened.session.to_le_bytes());
+                out.extend_from_slice(&opened.request.to_le_bytes());
+                out.extend_from_slice(&[
+                    opened.role.code(),
+                    opened.family.code(),
+                    u8::from(opened.announced),
+                ]);
+                out.extend_from_slice(&opened.widget.to_le_bytes());
+                write_bytes(out, opened.name.as_bytes());
+                write_bytes(out, opened.hello);
+            }
+            Self::Envelope(envelope) => {
+                out.push(ENVELOPE);
+                write_envelope(out, envelope);
+            }
+            Self::Closed { address } => {
+                out.push(CLOSED);
+                write_address(out, *address);
+            }
+            Self::GatewayGone { gateway } => {
+                out.push(GATEWAY_GONE);
+                out.extend_from_slice(&gateway.to_le_bytes());
+            }
+            Self::Http { ticket, command } => {
+                out.push(HTTP);
+                out.extend_from_slice(&ticket.to_le_bytes());
+                let json =
+                    serde_json::to_vec(command).expect("invariant: a command has only string keys");
+                write_bytes(out, &json);
+            }
+            Self::Tick => out.push(TICK),
+            Self::Quarantined {
+                envelope,
+                position,
+                error,
+            } => {
+                out.push(QUARANTINED);
+                write_envelope(out, envelope);
+                out.extend_from_slice(&position.to_le_bytes());
+                write_bytes(out, error.as_bytes());
+            }
+        }
+    }
+
+    /// Reads a whole written form.
+    ///
+    /// # Errors
+    /// When it is cut off, too long, or names something this version does not know.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut reader = Reader { rest: bytes };
+        let input = match reader.u8()? {
+            OPENED => Self::Opened(Opened {
+                address: reader.address()?,
+                principal: Id(reader.u128()?),
+                session: reader.u64()?,
+                request: reader.u64()?,
+                role: Role::from_code(reader.u8()?).ok_or(Unreadable)?,
+                family: Family::from_code(reader.u8()?).ok_or(Unreadable)?,
+                announced: reader.u8()? != 0,
+                widget: reader.u32()?,
+                name: reader.text()?,
+                hello: reader.bytes()?,
+            }),
+            ENVELOPE => Self::Envelope(reader.envelope()?),
+            CLOSED => Self::Closed {
+                address: reader.address()?,
+            },
+            GATEWAY_GONE => Self::GatewayGone {
+                gateway: reader.u64()?,
+            },
+            HTTP => {
+                let ticket = reader.u32()?;
+                let command = serde_json::from_slice(reader.bytes()?).map_err(|_| Unreadable)?;
+                Self::Http {
+                    ticket,
+                    command: Cow::Owned(command),
+                }
+            }
+            TICK => Self::Tick,
+            QUARANTINED => Self::Quarantined {
+                envelope: reader.envelope()?,
+                position: reader.u64()?,
+                error: Cow::Borrowed(reader.text()?),
+            },
+            _ => return Err(Unreadable),
+        };
+        if reader.rest.is_empty() {
+            Ok(input)
+        } else {
+            Err(Unreadable)
+        }
+    }
+}
+
+fn write_address(out: &mut Vec<u8>, address: Address) {
+    out.extend_from_slice(&address.gateway.to_le_bytes());
+    out.extend_from_slice(&address.shard.to_le_bytes());
+    out.extend_from_slice(&address.slot.to_le_bytes());
+    out.extend_from_slice(&address.generation.to_le_bytes());
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("invariant: an input is bounded by a record");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn write_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
+    write_address(out, envelope.address);
+    out.extend_from_slice(&envelope.principal.0.to_le_bytes());
+    out.extend_from_slice(&envelope.session.to_le_bytes());
+    out.push(envelope.kind);
+    write_bytes(out, envelope.payload);
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Unreadable)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, Unreadable> {
+        Ok(u8::from_le_bytes(self.array()?))
+    }
+
+    fn u16(&mut self) -> Result<u16, Unreadable> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, Unreadable> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Unreadable> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn u128(&mut self) -> Result<u128, Unreadable> {
+        Ok(u128::from_le_bytes(self.array()?))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
+        let length = self.u32()? as usize;
+        let (head, rest) = self.rest.split_at_checked(length).ok_or(Unreadable)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Unreadable> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable)
+    }
+
+    fn address(&mut self) -> Result<Address, Unreadable> {
+        Ok(Address {
+            gateway: self.u64()?,
+            shard: self.u16()?,
+            slot: self.u32()?,
+            generation: self.u32()?,
+        })
+    }
+
+    fn envelope(&mut self) -> Result<Envelope<'a>, Unreadable> {
+        Ok(Envelope {
+            address: self.address()?,
+            principal: Id(self.u128()?),
+            session: self.u64()?,
+            kind: self.u8()?,
+            payload: self.bytes()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::Actor;
+    use super::*;
+
+    #[test]
+    fn every_input_is_read_back_as_it_was_written_and_never_when_cut() {
+        let address = Address {
+            gateway: 1,
+            shard: 2,
+            slot: 3,
+            generation: 4,
+        };
+        let envelope = Envelope {
+            address,
+            principal: Id(9),
+            session: 8,
+            kind: 3,
+            payload: &[1, 2, 3],
+        };
+        let by = Actor {
+            id: Id(3),
+            role: Role::Visitor,
+            name: "王".into(),
+            widget: 1,
+        };
+        let inputs = [
+            Input::Opened(Opened {
+                address,
+                principal: Id(5),
+                session: 6,
+                request: 7,
+                role: Role::Agent,
+                family: Family::App,
+                widget: 0,
+                announced: true,
+                name: "小李",
+                hello: &[9, 9],
+            }),
+            Input::Envelope(envelope),
+            Input::Closed { address },
+            Input::GatewayGone { gateway: 77 },
+            Input::Http {
+                ticket: 3,
+                command: Cow::Owned(HttpCommand::FindOpen { by }),
+            },
+            Input::Tick,
+            Input::Quarantined {
+                envelope,
+                position: 4096,
+                error: "planted".into(),
+            },
+        ];
+        for input in inputs {
+            let mut written = Vec::new();
+            input.write(&mut written);
+            assert_eq!(Input::read(&written), Ok(input));
+            for cut in 0..written.len() {
+                assert_eq!(Input::read(&written[..cut]), Err(Unreadable));
+            }
+        }
+    }
+}

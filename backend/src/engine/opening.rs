@@ -1,0 +1,348 @@
+//! Connections come and go: welcome, resume, supersede; who is there and who is not.
+
+use tidegate_protocol::close::CloseCode;
+use tidegate_protocol::{Id, Kind, View, fb, limits, verify};
+
+use super::Engine;
+use super::agents::Attendance;
+use super::command::Refusal;
+use super::connections::{Address, ConnectionKey, NewConnection};
+use super::conversation::ConversationKey;
+use super::effect::{Effect, Output, Resume};
+use super::input::Opened;
+use super::kinds::{Reason, Role, Side, Status};
+use super::loaded::Need;
+
+/// Conversations that one Hello of a visitor may have looked up in the store: their open one is in memory, and what
+/// a page still wants to see the end of is one or two closed ones.
+const LOOKUPS_PER_HELLO_MAX: usize = 2;
+
+impl Engine {
+    pub(crate) fn opened(&mut self, opened: &Opened<'_>, out: &mut Output) -> Result<(), Need> {
+        let Some(role) = self.role_of(opened) else {
+            out.effects.push(Effect::Close {
+                address: opened.address,
+                code: CloseCode::FORBIDDEN.0,
+                retry_ms: 0,
+            });
+            return Ok(());
+        };
+        let hello = match hello_of(opened) {
+            Ok(hello) => hello,
+            Err(refusal) => {
+                self.count_refusal(refusal.reason);
+                out.effects.push(Effect::Refused {
+                    to: opened.address,
+                    request: opened.request,
+                    field: "",
+                    refusal,
+                });
+                out.effects.push(Effect::Close {
+                    address: opened.address,
+                    code: CloseCode::PROTOCOL_ABUSE.0,
+                    retry_ms: 0,
+                });
+                return Ok(());
+            }
+        };
+        let (principal, session) = (opened.principal, opened.session);
+        if self.sessions.get_mut(principal, session).is_none() {
+            return Err(Need::Session { principal, session });
+        }
+        self.need_cursors(role, hello)?;
+
+        self.make_way(opened, out);
+        let connection = self.connections.insert(NewConnection {
+            address: opened.address,
+            principal,
+            session,
+            widget: opened.widget,
+            role,
+            family: opened.family,
+        });
+        self.learn(opened, hello);
+        let start = out.resumes.len();
+        match role.side() {
+            Side::Visitor => self.resume_visitor(opened, hello, out),
+            Side::Agent => self.resume_agent(opened, hello, out),
+        }
+        let last_n = self
+            .sessions
+            .get_mut(principal, session)
+            .map_or(0, |last| last.n);
+        out.effects.push(Effect::Welcome {
+            connection,
+            request: opened.request,
+            last_n,
+            resumes: index(start)..index(out.resumes.len()),
+            announced: opened.announced,
+        });
+        self.came(principal, opened.widget, role, out);
+        Ok(())
+    }
+
+    /// An agent's role is what the administrator says now, not what the token said; `None`: not (any more) one.
+    fn role_of(&self, opened: &Opened<'_>) -> Option<Role> {
+        match opened.role.side() {
+            Side::Visitor => Some(Role::Visitor),
+            Side::Agent => self
+                .agents
+                .get(opened.principal)
+                .filter(|agent| !agent.row.disabled)
+                .map(|agent| agent.row.role),
+        }
+    }
+
+    fn need_cursors(&self, role: Role, hello: Option<fb::Hello<'_>>) -> Result<(), Need> {
+        if role != Role::Visitor {
+            return Ok(());
+        }
+        for cursor in cursors_of(hello).take(LOOKUPS_PER_HELLO_MAX) {
+            self.conversation_of(cursor.0)?;
+        }
+        Ok(())
+    }
+
+    /// The conversation of an id, from memory; a fact is asked for where memory does not say.
+    pub(crate) fn conversation_of(&self, id: Id) -> Result<Option<ConversationKey>, Need> {
+        if id.is_absent() {
+            return Ok(None);
+        }
+        if let Some(key) = self.conversations.find(id) {
+            return Ok(Some(key));
+        }
+        self.fact(Need::Conversation { id }).map(|_| None)
+    }
+
+    /// Whoever has this slot, this session, or one connection too many, goes.
+    fn make_way(&mut self, opened: &Opened<'_>, out: &mut Output) {
+        if let Some(key) = self.connections.in_slot(opened.address) {
+            self.disconnect(key, out);
+        }
+        let others: Vec<_> = self.connections.of(opened.principal).collect();
+        for (count, &key) in others.iter().enumerate() {
+            let Some(other) = self.connections.get(key) else {
+                continue;
+            };
+            let same_session = other.session == opened.session;
+            if same_session || count + 1 >= self.rules.connections_per_principal_max {
+                let code = if same_session {
+                    CloseCode::SUPERSEDED
+                } else {
+                    CloseCode::BUSY
+                };
+                out.effects.push(Effect::Close {
+                    address: other.address,
+                    code: code.0,
+                    retry_ms: 0,
+                });
+                self.tally.superseded += u64::from(same_session);
+                self.disconnect(key, out);
+            }
+        }
+    }
+
+    fn learn(&mut self, opened: &Opened<'_>, hello: Option<fb::Hello<'_>>) {
+        let person = self.people.entry(opened.principal);
+        if !opened.name.is_empty() && *person.name != *opened.name {
+            person.name = opened.name.into();
+        }
+        person.family = Some(opened.family);
+        let Some(hello) = hello else { return };
+        let page = hello.page().unwrap_or_default();
+        if *person.page != *page {
+            person.page = page.into();
+        }
+        self.people
+            .set_locale(opened.principal, hello.locale().unwrap_or_default());
+    }
+
+    fn resume_visitor(&self, opened: &Opened<'_>, hello: Option<fb::Hello<'_>>, out: &mut Output) {
+        let open = self.conversations.open_of(opened.principal, opened.widget);
+        if let Some(key) = open {
+            let cursor =
+                cursors_of(hello).find(|cursor| cursor.0 == self.conversations.at(key).row.id);
+            out.resumes
+                .push(self.resume(key, Side::Visitor, cursor, opened.announced));
+        }
+        for cursor in cursors_of(hello).take(LOOKUPS_PER_HELLO_MAX) {
+            let Some(key) = self.conversations.find(cursor.0) else {
+                continue;
+            };
+            if self.conversations.at(key).row.visitor == opened.principal && Some(key) != open {
+                out.resumes
+                    .push(self.resume(key, Side::Visitor, Some(cursor), false));
+            }
+        }
+    }
+
+    fn resume_agent(&self, opened: &Opened<'_>, hello: Option<fb::Hello<'_>>, out: &mut Output) {
+        let Some(agent) = self.agents.get(opened.principal) else {
+            return;
+        };
+        for &key in &agent.open {
+            let key = ConversationKey(key);
+            let id = self.conversations.at(key).row.id;
+            let cursor = cursors_of(hello).find(|cursor| cursor.0 == id);
+            out.resumes
+                .push(self.resume(key, Side::Agent, cursor, opened.announced));
+        }
+    }
+
+    /// From where a connection follows a conversation. An announced one: from what its side acknowledged. A client
+    /// that names a cursor of this incarnation: from there, unless that is more than it should be sent at once.
+    /// A client that has nothing: the whole, if it is short.
+    fn resume(
+        &self,
+        key: ConversationKey,
+        side: Side,
+        cursor: Option<(Id, u64, u64)>,
+        announced: bool,
+    ) -> Resume {
+        let conversation = self.conversations.at(key);
+        let seq = conversation.seq;
+        if announced {
+            let cursor = conversation.marks.side(side).delivered;
+            return Resume {
+                conversation: key,
+                cursor,
+                recovered: true,
+            };
+        }
+        let (from, most) = match cursor {
+            Some((_, incarnation, from)) if incarnation == self.incarnation && from <= seq => {
+                (from, self.rules.resume_messages_max)
+            }
+            Some(_) => {
+                return Resume {
+                    conversation: key,
+                    cursor: seq,
+                    recovered: false,
+                };
+            }
+            None => (0, self.rules.join_messages_max),
+        };
+        let recovered = seq - from <= most;
+        Resume {
+            conversation: key,
+            cursor: if recovered { from } else { seq },
+            recovered,
+        }
+    }
+
+    /// Somebody has a connection (more).
+    fn came(&mut self, principal: Id, widget: u32, role: Role, out: &mut Output) {
+        match role.side() {
+            Side::Visitor => {
+                let Some(key) = self.conversations.open_of(principal, widget) else {
+                    return;
+                };
+                self.conversations.at_mut(key).seen_at_us = self.now_us;
+                let first = self.connections.of(principal).nth(1).is_none();
+                if first {
+                    out.effects.push(Effect::Changed { conversation: key });
+                }
+            }
+            Side::Agent => {
+                if self.agents.attend(principal, Attendance::Connected) {
+                    self.presence_dirty.insert(principal);
+                    self.queue_dirty = true;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn closed(&mut self, address: Address, out: &mut Output) {
+        if let Some(key) = self.connections.at(address) {
+            self.disconnect(key, out);
+        }
+    }
+
+    pub(crate) fn gateway_gone(&mut self, gateway: u64, out: &mut Output) {
+        for key in self.connections.of_gateway(gateway) {
+            self.disconnect(key, out);
+        }
+        self.connections.forget_gateway(gateway);
+        out.writes.gateways_gone.push(gateway);
+    }
+
+    /// A connection is gone; with the last one of somebody begins their grace.
+    fn disconnect(&mut self, key: ConnectionKey, out: &mut Output) {
+        let Some(gone) = self.connections.remove(key) else {
+            return;
+        };
+        out.effects.push(Effect::Gone { connection: key });
+        if self.connections.is_connected(gone.principal) {
+            return;
+        }
+        match gone.side() {
+            Side::Visitor => {
+                if let Some(key) = self.conversations.open_of(gone.principal, gone.widget) {
+                    self.conversations.at_mut(key).seen_at_us = self.now_us;
+                    self.watch_visitor(key);
+                    out.effects.push(Effect::Changed { conversation: key });
+                } else {
+                    self.people.forget(gone.principal);
+                }
+            }
+            Side::Agent => {
+                let until_us = self.now_us + self.rules.agent_grace_us;
+                if self
+                    .agents
+                    .attend(gone.principal, Attendance::Leaving { until_us })
+                {
+                    self.presence_dirty.insert(gone.principal);
+                }
+            }
+        }
+    }
+
+    /// Looks at the visitor of an open conversation again when they may count as gone.
+    pub(crate) fn watch_visitor(&mut self, key: ConversationKey) {
+        let conversation = self.conversations.at(key);
+        let stay_us = match conversation.row.status {
+            Status::Waiting => self.rules.abandoned_us,
+            Status::Chatting => self.rules.visitor_gone_us,
+            Status::Closed => return,
+        };
+        self.away.insert((
+            conversation.seen_at_us + stay_us,
+            key.0,
+            conversation.row.id,
+        ));
+    }
+}
+
+fn index(length: usize) -> u32 {
+    u32::try_from(length).expect("invariant: a turn's resumes are bounded by its inputs")
+}
+
+/// Hello's view; `None` when announced.
+fn hello_of<'a>(opened: &Opened<'a>) -> Result<Option<fb::Hello<'a>>, Refusal> {
+    if opened.announced {
+        return Ok(None);
+    }
+    match verify(Kind::Hello, opened.hello) {
+        Ok(View::Hello(hello)) => Ok(Some(hello)),
+        _ => Err(Refusal::new(
+            Reason::MalformedEnvelope,
+            "this Hello does not verify",
+        )),
+    }
+}
+
+/// What a client says that it has: (conversation, incarnation, seq), at most as many as a Hello may name.
+fn cursors_of(hello: Option<fb::Hello<'_>>) -> impl Iterator<Item = (Id, u64, u64)> + '_ {
+    hello
+        .and_then(|hello| hello.cursors())
+        .into_iter()
+        .flatten()
+        .take(limits::CURSORS_PER_HELLO_MAX)
+        .map(|cursor| {
+            (
+                Id::from(cursor.conversation()),
+                cursor.incarnation(),
+                cursor.seq(),
+            )
+        })
+}

@@ -1,0 +1,701 @@
+//! Sends: deduplicated by (session, n), checked, appended, answered.
+
+use tidegate_protocol::{Id, Kind, View, fb, limits, message, verify};
+
+use super::command::{Actor, HttpAnswer, Refusal, SentAnswer};
+use super::connections::Address;
+use super::conversation::{Conversation, ConversationKey};
+use super::effect::{Detail, Effect, Output};
+use super::input::Envelope;
+use super::kinds::{CloseReason, Content, Outcome, Reason, Role, Side, SystemEvent};
+use super::loaded::{Found, Need, Sent};
+use super::rows::{IdempotencyKeyRow, MessageRow, SessionLastRow, TextRange, VisitorRow};
+use super::table::{Event, Step, step};
+use super::{Engine, Stop, refuse};
+
+/// First answers to a new visitor's question that the usual answer time is the median of.
+const ANSWER_SAMPLES_MAX: usize = 64;
+
+/// Somebody who sends, as the engine knows them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who {
+    /// Id.
+    pub(crate) id: Id,
+    /// Visitor, agent or supervisor.
+    pub(crate) role: Role,
+    /// Visitors: their widget.
+    pub(crate) widget: u32,
+}
+
+/// A message's id and the check of its body.
+#[derive(Debug, Clone, Copy)]
+struct MessageId {
+    session: u64,
+    n: u64,
+    hash: u64,
+}
+
+/// A stable 64-bit hash of a body. It need not withstand an attacker: who finds a collision fools only himself.
+#[must_use]
+pub fn body_hash(conversation: Id, text: &str) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of a product are folded"
+    )]
+    let fold = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word).wrapping_mul(u128::from(K) << 1 | 1);
+        (product >> 64) as u64 ^ product as u64 ^ word.rotate_left(29)
+    };
+    let mut hash = fold(fold(K, conversation.hi()), conversation.lo());
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    for chunk in &mut chunks {
+        hash = fold(
+            hash,
+            u64::from_le_bytes(chunk.try_into().expect("invariant: chunks of eight")),
+        );
+    }
+    let mut tail = [0; 8];
+    tail[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    fold(fold(hash, u64::from_le_bytes(tail)), text.len() as u64)
+}
+
+impl Engine {
+    /// An envelope of a connection.
+    pub(crate) fn envelope(
+        &mut self,
+        envelope: &Envelope<'_>,
+        out: &mut Output,
+    ) -> Result<(), Need> {
+        let Some(kind) = Kind::from_u8(envelope.kind) else {
+            return Ok(());
+        };
+        let Ok(view) = verify(kind, envelope.payload) else {
+            let refusal = Refusal::new(Reason::MalformedEnvelope, "this envelope does not verify");
+            self.count_refusal(refusal.reason);
+            out.effects.push(Effect::Refused {
+                to: envelope.address,
+                request: 0,
+                field: "",
+                refusal,
+            });
+            return Ok(());
+        };
+        let who = self.who(envelope.address, envelope.principal);
+        match view {
+            View::Send(send) => self.send(envelope, who, &send, out),
+            View::Ack(ack) => self.ack(envelope, who, &ack, out),
+            View::Typing(typing) => {
+                self.typing(who, &typing, out);
+                Ok(())
+            }
+            View::Command(command) => self.command(envelope, who, &command, out),
+            // Hello comes as Opened and Ping is answered by the gateway; the other kinds lead the other way.
+            _ => Ok(()),
+        }
+    }
+
+    /// Who a record's principal is: by its connection, or, for what was left in a ring by connections that were not
+    /// announced yet, by what is known of the principal.
+    fn who(&self, address: Address, principal: Id) -> Who {
+        let connection = self
+            .connections
+            .at(address)
+            .and_then(|key| self.connections.get(key));
+        if let Some(role) = self.agents.role_of(principal) {
+            return Who {
+                id: principal,
+                role,
+                widget: 0,
+            };
+        }
+        Who {
+            id: principal,
+            role: Role::Visitor,
+            widget: connection.map_or(0, |connection| connection.widget),
+        }
+    }
+
+    fn send(
+        &mut self,
+        envelope: &Envelope<'_>,
+        who: Who,
+        send: &fb::Send<'_>,
+        out: &mut Output,
+    ) -> Result<(), Need> {
+        let (principal, session, n) = (envelope.principal, envelope.session, send.n());
+        let text = send.text().unwrap_or_default();
+        let conversation = Id::from(send.conversation());
+        let hash = body_hash(conversation, text);
+        let Some(last) = self.sessions.get_mut(principal, session).copied() else {
+            return Err(Need::Session { principal, session });
+        };
+        let mut result = Answer::new(envelope.address, n);
+        if n == 0 || n > last.n + 1 {
+            self.tally.gap += 1;
+            result.outcome = Outcome::Gap;
+            result.expected_n = last.n + 1;
+        } else if n <= last.n {
+            let first = if n == last.n {
+                let seq = last.seq;
+                Some(Sent {
+                    conversation: last.conversation,
+                    seq,
+                    at_us: last.at_us,
+                    body_hash: last.hash,
+                })
+            } else {
+                match self.fact(Need::Sent {
+                    principal,
+                    session,
+                    n,
+                })? {
+                    Found::Sent(sent) => *sent,
+                    _ => None,
+                }
+            };
+            self.repeated(&mut result, first, hash);
+        } else {
+            let id = MessageId { session, n, hash };
+            match self.accept(who, conversation.present(), text, id, None, out) {
+                Ok((key, seq)) => {
+                    result.accepted(self.conversations.at(key), key, seq, self.now_us);
+                    self.remember_last(principal, id, key, seq, out);
+                }
+                Err(Stop::Need(need)) => return Err(need),
+                Err(Stop::Refused(refusal)) => {
+                    self.count_refusal(refusal.reason);
+                    result.refused(&refusal);
+                }
+            }
+        }
+        let appended = (result.outcome == Outcome::Accepted).then_some((result.key, result.seq));
+        out.effects.push(result.into_effect());
+        if let Some((Some(conversation), seq)) = appended {
+            out.effects.push(Effect::Appended { conversation, seq });
+        }
+        Ok(())
+    }
+
+    fn repeated(&mut self, result: &mut Answer, first: Option<Sent>, hash: u64) {
+        result.outcome = Outcome::Duplicate;
+        if let Some(first) = first {
+            if first.body_hash != hash {
+                self.tally.id_conflict += 1;
+                result.outcome = Outcome::IdConflict;
+                return;
+            }
+            result.conversation = first.conversation;
+            result.key = self.conversations.find(first.conversation);
+            result.seq = first.seq;
+            result.at_us = first.at_us;
+        }
+        self.tally.duplicate += 1;
+    }
+
+    /// Checks a new text and appends it. Nothing changes unless it is accepted.
+    fn accept(
+        &mut self,
+        who: Who,
+        to: Option<Id>,
+        text: &str,
+        id: MessageId,
+        page: Option<&str>,
+        out: &mut Output,
+    ) -> Result<(ConversationKey, u64), Stop> {
+        if text.trim().is_empty() {
+            return refuse(
+                Reason::EmptyMessage,
+                "a message has at least one character that shows",
+            );
+        }
+        if text.len() > limits::MESSAGE_TEXT_BYTES_MAX {
+            return refuse(
+                Reason::MessageTooLong,
+                "a text has at most 16384 bytes of UTF-8; send it in parts",
+            );
+        }
+        let key = match (who.role.side(), to) {
+            (Side::Visitor, None) => self.conversations.open_of(who.id, who.widget),
+            (Side::Agent, None) => {
+                return refuse(
+                    Reason::NoSuchConversation,
+                    "an agent says to which conversation",
+                );
+            }
+            (side, Some(id)) => {
+                let Some(key) = self.conversation_of(id)? else {
+                    return refuse(Reason::NoSuchConversation, "no conversation has this id");
+                };
+                if self.conversations.at(key).side_of(who.id) != Some(side) {
+                    return refuse(Reason::Forbidden, "this conversation is not yours");
+                }
+                Some(key)
+            }
+        };
+        let event = match who.role.side() {
+            Side::Visitor => Event::VisitorText,
+            Side::Agent => Event::AgentText,
+        };
+        let begin = match step(key.map(|key| self.conversations.at(key).row.status), event) {
+            Step::Append => false,
+            Step::Begin => true,
+            Step::Refuse(reason) => return refuse(reason, "its state allows no text"),
+            _ => return refuse(Reason::InvalidState, "its state allows no text"),
+        };
+        if begin {
+            self.need_visitor(who.id)?;
+        }
+        let limit = self.rules.sends;
+        if let Err(retry_ms) = self.people.entry(who.id).bucket.take(limit, self.now_us) {
+            let detail = "too many messages in too short a time".into();
+            return Err(Stop::Refused(Refusal {
+                reason: Reason::RateLimited,
+                detail,
+                retry_ms,
+            }));
+        }
+        let key = match key {
+            Some(key) if !begin => key,
+            _ => self.begin(who, page, out),
+        };
+        let seq = self.append_text(key, who, text, id, out);
+        Ok((key, seq))
+    }
+
+    /// A visitor whose name is not in memory (a leftover of a ring, or REST alone) is looked up before they begin.
+    pub(crate) fn need_visitor(&mut self, id: Id) -> Result<(), Need> {
+        if self.people.get(id).is_some() {
+            return Ok(());
+        }
+        if let Found::Visitor(Some(row)) = self.fact(Need::Visitor { id })? {
+            let (name, locale) = (row.name.clone(), row.locale.clone());
+            self.people.entry(id).name = name.into();
+            self.people.set_locale(id, &locale);
+        }
+        Ok(())
+    }
+
+    fn append_text(
+        &mut self,
+        key: ConversationKey,
+        who: Who,
+        text: &str,
+        id: MessageId,
+        out: &mut Output,
+    ) -> u64 {
+        let name = self.name_of(who);
+        let row = self.message_row(key, who.role, Some(who.id), id, Content::Text);
+        let seq = self.append(key, row, &name, text, out);
+        let now_us = self.now_us;
+        let conversation = self.conversations.at_mut(key);
+        conversation.last_text.clear();
+        let cut = text.floor_char_boundary(text.len().min(limits::LAST_TEXT_BYTES_MAX));
+        conversation.last_text.push_str(&text[..cut]);
+        conversation.last_at_us = now_us;
+        match who.role.side() {
+            Side::Visitor => {
+                conversation.pending.to_agent += 1;
+                conversation.seen_at_us = now_us;
+                if conversation.unanswered_since_us == 0 {
+                    conversation.unanswered_since_us = now_us;
+                }
+                self.ledger.accepted_to_agent += 1;
+            }
+            Side::Agent => {
+                conversation.pending.to_visitor += 1;
+                let asked_at_us = std::mem::take(&mut conversation.unanswered_since_us);
+                self.ledger.accepted_to_visitor += 1;
+                if asked_at_us > 0 {
+                    self.sample_answer(now_us - asked_at_us);
+                }
+            }
+        }
+        self.ledger.pending += 1;
+        self.tally.accepted += 1;
+        seq
+    }
+
+    fn sample_answer(&mut self, took_us: u64) {
+        if self.answer_samples_ms.len() == ANSWER_SAMPLES_MAX {
+            self.answer_samples_ms.pop_front();
+        }
+        self.answer_samples_ms
+            .push_back(u32::try_from(took_us / 1_000).unwrap_or(u32::MAX));
+    }
+
+    pub(crate) fn name_of(&self, who: Who) -> Box<str> {
+        match who.role.side() {
+            Side::Visitor => self
+                .people
+                .get(who.id)
+                .map_or_else(Box::default, |person| person.name.clone()),
+            Side::Agent => self
+                .agents
+                .get(who.id)
+                .map_or_else(Box::default, |agent| agent.row.name.as_str().into()),
+        }
+    }
+
+    fn message_row(
+        &self,
+        key: ConversationKey,
+        sender_role: Role,
+        sender: Option<Id>,
+        id: MessageId,
+        content: Content,
+    ) -> MessageRow {
+        let conversation = self.conversations.at(key);
+        MessageRow {
+            site_id: self.rules.site_id,
+            conversation: conversation.row.id,
+            seq: conversation.seq + 1,
+            at_us: self.now_us,
+            sender_role,
+            sender,
+            sender_name: TextRange::default(),
+            session: id.session,
+            n: id.n,
+            body_hash: id.hash,
+            content,
+            text: TextRange::default(),
+            system: SystemEvent::None,
+            close_reason: CloseReason::None,
+        }
+    }
+
+    /// Appends a row that `message_row` made: seq, window, WriteSet.
+    fn append(
+        &mut self,
+        key: ConversationKey,
+        mut row: MessageRow,
+        sender_name: &str,
+        text: &str,
+        out: &mut Output,
+    ) -> u64 {
+        self.conversations.at_mut(key).seq = row.seq;
+        self.keep_in_window(key, &row, sender_name, text);
+        row.sender_name = out.writes.push_text(sender_name);
+        row.text = out.writes.push_text(text);
+        out.writes.messages.push(row);
+        row.seq
+    }
+
+    /// Tells both sides of a change of state.
+    pub(crate) fn append_system(
+        &mut self,
+        key: ConversationKey,
+        event: SystemEvent,
+        name: &str,
+        close_reason: CloseReason,
+        out: &mut Output,
+    ) {
+        let id = MessageId {
+            session: 0,
+            n: 0,
+            hash: 0,
+        };
+        let mut row = self.message_row(key, Role::System, None, id, Content::System);
+        row.system = event;
+        row.close_reason = close_reason;
+        let seq = self.append(key, row, name, "", out);
+        out.effects.push(Effect::Appended {
+            conversation: key,
+            seq,
+        });
+    }
+
+    /// Encodes a message once, as every receiver gets it, and keeps it. What leaves the window for it is told to
+    /// the conversation that it belonged to.
+    pub(crate) fn keep_in_window(
+        &mut self,
+        key: ConversationKey,
+        row: &MessageRow,
+        sender_name: &str,
+        text: &str,
+    ) {
+        let payload = encode_message(&mut self.builder, row, sender_name, text);
+        let to = match row.content {
+            Content::Text => Some(row.sender_role.side().other()),
+            Content::System => None,
+        };
+        let conversations = &mut self.conversations;
+        let position = self.window.push(key.0, to, row.at_us, payload, |left| {
+            if let Some(owner) = conversations.get_mut(ConversationKey(left.owner))
+                && owner.window.front() == Some(&left.position)
+            {
+                owner.window.pop_front();
+            }
+        });
+        self.conversations.at_mut(key).window.push_back(position);
+    }
+
+    fn remember_last(
+        &mut self,
+        principal: Id,
+        id: MessageId,
+        key: ConversationKey,
+        seq: u64,
+        out: &mut Output,
+    ) {
+        let (turn, now_us, site_id) = (self.turn, self.now_us, self.rules.site_id);
+        let conversation = self.conversations.at(key).row.id;
+        let Some(last) = self.sessions.get_mut(principal, id.session) else {
+            return;
+        };
+        let row = SessionLastRow {
+            site_id,
+            principal,
+            session: id.session,
+            last_n: id.n,
+            last_hash: id.hash,
+            last_conversation: conversation,
+            last_seq: seq,
+            last_at_us: now_us,
+        };
+        (last.n, last.hash, last.seq, last.at_us, last.conversation) =
+            (id.n, id.hash, seq, now_us, conversation);
+        if last.row_turn == turn {
+            out.writes.sessions[last.row_index as usize] = row;
+        } else {
+            last.row_turn = turn;
+            last.row_index = u32::try_from(out.writes.sessions.len())
+                .expect("invariant: a turn's rows are bounded by its inputs");
+            out.writes.sessions.push(row);
+        }
+    }
+
+    /// A text over HTTP. The Idempotency-Key plays the session's part.
+    pub(crate) fn http_send(
+        &mut self,
+        by: &Actor,
+        to: Option<Id>,
+        text: &str,
+        key_hash: Option<u128>,
+        page: &str,
+        out: &mut Output,
+    ) -> Result<HttpAnswer, Stop> {
+        let who = self.actor(by)?;
+        let hash = body_hash(to.unwrap_or_default(), text);
+        if let Some(key_hash) = key_hash
+            && let Some(first) = self.used_key(who.id, key_hash)?
+        {
+            let same = first.body_hash == hash;
+            *(if same {
+                &mut self.tally.duplicate
+            } else {
+                &mut self.tally.id_conflict
+            }) += 1;
+            let outcome = if same {
+                Outcome::Duplicate
+            } else {
+                Outcome::IdConflict
+            };
+            let (conversation, seq, at_us) = (first.conversation, first.seq, first.at_us);
+            return Ok(HttpAnswer::Sent(SentAnswer {
+                outcome,
+                conversation,
+                seq,
+                at_us,
+            }));
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
+        let id = MessageId {
+            session: key_hash.unwrap_or(0) as u64,
+            n: 0,
+            hash,
+        };
+        if who.role == Role::Visitor && !by.name.is_empty() {
+            self.people.entry(who.id).name = by.name.as_str().into();
+        }
+        let (key, seq) = match self.accept(who, to, text, id, Some(page), out) {
+            Ok(accepted) => accepted,
+            Err(stop) => {
+                self.forget_if_idle(who);
+                return Err(stop);
+            }
+        };
+        let (conversation, at_us) = (self.conversations.at(key).row.id, self.now_us);
+        if let Some(key_hash) = key_hash {
+            let site_id = self.rules.site_id;
+            let row = IdempotencyKeyRow {
+                site_id,
+                principal: who.id,
+                key_hash,
+                body_hash: hash,
+                conversation,
+                seq,
+                at_us,
+            };
+            self.new_keys.push(row);
+            out.writes.idempotency_keys.push(row);
+        }
+        out.effects.push(Effect::Appended {
+            conversation: key,
+            seq,
+        });
+        Ok(HttpAnswer::Sent(SentAnswer {
+            outcome: Outcome::Accepted,
+            conversation,
+            seq,
+            at_us,
+        }))
+    }
+
+    /// Nothing grows with people who only tried.
+    fn forget_if_idle(&mut self, who: Who) {
+        let idle = who.role == Role::Visitor
+            && !self.connections.is_connected(who.id)
+            && self.conversations.open_of(who.id, who.widget).is_none();
+        if idle {
+            self.people.forget(who.id);
+        }
+    }
+
+    fn used_key(&self, principal: Id, key_hash: u128) -> Result<Option<IdempotencyKeyRow>, Need> {
+        let of_this_turn = self
+            .new_keys
+            .iter()
+            .find(|row| row.principal == principal && row.key_hash == key_hash);
+        if let Some(row) = of_this_turn {
+            return Ok(Some(*row));
+        }
+        match self.fact(Need::IdempotencyKey {
+            principal,
+            key_hash,
+        })? {
+            Found::IdempotencyKey(row) => Ok(*row),
+            _ => Ok(None),
+        }
+    }
+
+    /// The visitor's row, with their conversation.
+    pub(crate) fn write_visitor(&self, who: Who, out: &mut Output) {
+        let person = self.people.get(who.id);
+        out.writes.visitors.push(VisitorRow {
+            site_id: self.rules.site_id,
+            id: who.id,
+            widget: who.widget,
+            name: person.map_or_else(String::new, |person| person.name.to_string()),
+            created_at_us: self.now_us,
+            locale: self.people.locale_of(who.id).to_owned(),
+            family: person
+                .and_then(|person| person.family)
+                .map_or(0, super::kinds::Family::code),
+        });
+    }
+}
+
+/// A message as it goes out.
+pub fn encode_message<'a>(
+    builder: &'a mut flatbuffers::FlatBufferBuilder<'static>,
+    row: &MessageRow,
+    sender_name: &str,
+    text: &str,
+) -> &'a [u8] {
+    message::Message {
+        conversation: row.conversation,
+        seq: row.seq,
+        at_us: row.at_us,
+        sender_role: fb::Role(row.sender_role.code()),
+        sender: row.sender.unwrap_or_default(),
+        sender_name,
+        session: row.session,
+        n: row.n,
+        content: fb::ContentType(row.content.code()),
+        text,
+        system: fb::SystemEvent(row.system.code()),
+        close_reason: fb::CloseReason(row.close_reason.code()),
+    }
+    .encode(builder)
+}
+
+/// A SendResult in the making.
+struct Answer {
+    to: Address,
+    n: u64,
+    outcome: Outcome,
+    key: Option<ConversationKey>,
+    conversation: Id,
+    seq: u64,
+    at_us: u64,
+    expected_n: u64,
+    retry_ms: u32,
+    reason: Reason,
+    detail: Detail,
+}
+
+impl Answer {
+    const fn new(to: Address, n: u64) -> Self {
+        Self {
+            to,
+            n,
+            outcome: Outcome::Refused,
+            key: None,
+            conversation: Id::ABSENT,
+            seq: 0,
+            at_us: 0,
+            expected_n: 0,
+            retry_ms: 0,
+            reason: Reason::None,
+            detail: Detail::Text(""),
+        }
+    }
+
+    const fn accepted(
+        &mut self,
+        conversation: &Conversation,
+        key: ConversationKey,
+        seq: u64,
+        at_us: u64,
+    ) {
+        self.outcome = Outcome::Accepted;
+        self.key = Some(key);
+        self.conversation = conversation.row.id;
+        self.seq = seq;
+        self.at_us = at_us;
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        let busy = matches!(refusal.reason, Reason::RateLimited | Reason::Busy);
+        self.outcome = if busy {
+            Outcome::Busy
+        } else {
+            Outcome::Refused
+        };
+        self.reason = refusal.reason;
+        self.retry_ms = refusal.retry_ms;
+        if let std::borrow::Cow::Borrowed(text) = refusal.detail {
+            self.detail = Detail::Text(text);
+        }
+    }
+
+    fn into_effect(self) -> Effect {
+        let Self {
+            to,
+            n,
+            outcome,
+            key,
+            conversation,
+            seq,
+            at_us,
+            expected_n,
+            retry_ms,
+            reason,
+            detail,
+        } = self;
+        Effect::SendResult {
+            to,
+            n,
+            outcome,
+            key,
+            conversation,
+            seq,
+            at_us,
+            expected_n,
+            retry_ms,
+            reason,
+            detail,
+        }
+    }
+}
