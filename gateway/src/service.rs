@@ -13,6 +13,11 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
+use protocol::ws::Opcode;
+use protocol::ws::encoder::append_frame;
+
+pub use protocol::Codec;
+
 pub use crate::id::ConnectionId;
 pub use crate::time::{Span, Time};
 
@@ -124,15 +129,6 @@ pub struct Upgrade<'a> {
     pub origin: Option<&'a str>,
 }
 
-/// The form of messages on one connection, agreed by subprotocol at the upgrade.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    /// `tidegate.v1.fb`: binary messages of envelopes with FlatBuffers payloads.
-    Flat,
-    /// `tidegate.v1.json`, also when none was offered: text messages.
-    Json,
-}
-
 /// A whole message.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -189,23 +185,11 @@ impl SharedFrame {
     #[must_use]
     pub fn new(kind: MessageKind, payload: &[u8]) -> Self {
         let opcode = match kind {
-            MessageKind::Text => 0x81,
-            MessageKind::Binary => 0x82,
+            MessageKind::Text => Opcode::Text,
+            MessageKind::Binary => Opcode::Binary,
         };
-        let mut bytes = Vec::with_capacity(payload.len() + 10);
-        bytes.push(opcode);
-        if let Ok(length) = u8::try_from(payload.len())
-            && length < 126
-        {
-            bytes.push(length);
-        } else if let Ok(length) = u16::try_from(payload.len()) {
-            bytes.push(126);
-            bytes.extend_from_slice(&length.to_be_bytes());
-        } else {
-            bytes.push(127);
-            bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
-        bytes.extend_from_slice(payload);
+        let mut bytes = Vec::new();
+        append_frame(&mut bytes, opcode, payload);
         Self(bytes.into())
     }
 

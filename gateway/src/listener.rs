@@ -1,0 +1,150 @@
+//! Listening sockets: bound here, one per shard on the same port (SO_REUSEPORT), or inherited by the protocol of
+//! systemd's socket activation from `tidegate up` or systemd itself. An inherited socket outlives this process with
+//! its backlog: a successor takes over and nobody is refused.
+//!
+//! Accepted sockets inherit the options that are set here, so that accepting costs no further system call.
+#![expect(unsafe_code, reason = "inherited descriptors arrive as numbers")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::config::Config;
+use crate::start::StartError;
+
+/// Probes before a silent peer is given up.
+const KEEPALIVE_PROBES: u32 = 3;
+/// First descriptor of the socket activation protocol (sd_listen_fds(3)).
+const LISTEN_FDS_START: RawFd = 3;
+
+/// The sockets that this process was started with: `LISTEN_FDS` of them from descriptor 3 on, if `LISTEN_PID` names
+/// this process. To be called once, before anything else opens descriptors.
+///
+/// # Errors
+/// When the variables are there and make no sense.
+pub fn inherited() -> Result<Vec<OwnedFd>, StartError> {
+    let Ok(pid) = std::env::var("LISTEN_PID") else {
+        return Ok(Vec::new());
+    };
+    if pid.parse() != Ok(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let count = std::env::var("LISTEN_FDS").ok();
+    let count: RawFd = count
+        .as_deref()
+        .and_then(|count| count.parse().ok())
+        .filter(|count| (0..=4096).contains(count))
+        .ok_or(StartError::ListenFds {
+            found: count.unwrap_or_default(),
+        })?;
+    let mut sockets = Vec::new();
+    for number in LISTEN_FDS_START..LISTEN_FDS_START + count {
+        // SAFETY: the protocol says that this descriptor is open and ours; each number is taken once.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        let listens = sockopt::socket_acceptconn(&socket).unwrap_or(false);
+        if !listens || rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC).is_err() {
+            // A number that is no descriptor must not be closed.
+            std::mem::forget(socket);
+            return Err(StartError::NotListening { descriptor: number });
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// The listeners of each shard: the inherited ones, or one bound for each.
+///
+/// # Errors
+/// When the address can't be bound.
+pub fn for_shards(
+    config: &Config,
+    inherited: Vec<OwnedFd>,
+    shards: u16,
+) -> Result<(Vec<Vec<OwnedFd>>, SocketAddr), StartError> {
+    let shards = usize::from(shards);
+    let mut listeners = inherited;
+    if listeners.is_empty() {
+        let mut address = config.listen;
+        if in_use_by_another(address) {
+            let in_use = io::Error::from_raw_os_error(libc::EADDRINUSE);
+            return Err(StartError::bind(address, &in_use));
+        }
+        for _ in 0..shards {
+            let socket = bind(address, config.listen_backlog, true)
+                .map_err(|error| StartError::bind(address, &error))?;
+            // Port 0: the others take the port that the first was given.
+            address = local_address(&socket).unwrap_or(address);
+            listeners.push(socket);
+        }
+    }
+    let address = local_address(&listeners[0]).unwrap_or(config.listen);
+    for socket in &listeners {
+        tune(socket, config);
+        let _ = rustix::io::ioctl_fionbio(socket, true);
+    }
+    let mut per_shard: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    // Fewer sockets than shards: shards share one; it has one backlog, and whoever comes first takes.
+    for shard in listeners.len()..shards {
+        let shared = &listeners[shard % listeners.len()];
+        let copy = rustix::io::fcntl_dupfd_cloexec(shared, 0).map_err(|error| {
+            StartError::Descriptors {
+                detail: error.to_string(),
+            }
+        })?;
+        per_shard[shard].push(copy);
+    }
+    for (index, socket) in listeners.into_iter().enumerate() {
+        per_shard[index % shards].push(socket);
+    }
+    Ok((per_shard, address))
+}
+
+/// A listening socket. `shared`: others may bind the same port (SO_REUSEPORT).
+///
+/// # Errors
+/// What the system calls say.
+pub fn bind(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+/// SO_REUSEPORT would let two gateways of one user share a port without noticing: a port that somebody listens on shows
+/// when it is bound plainly.
+fn in_use_by_another(address: SocketAddr) -> bool {
+    address.port() != 0
+        && bind(address, 1, false)
+            .is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+}
+
+/// Options that accepted sockets inherit. An inherited socket gets them too; where one is refused (a Unix socket in a
+/// test), the connection only lacks it.
+fn tune(socket: &OwnedFd, config: &Config) {
+    let keepalive = Duration::from_secs(u64::from(config.tcp_keepalive_s.max(1)));
+    let _ = sockopt::set_tcp_nodelay(socket, true);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, keepalive);
+    let _ = sockopt::set_tcp_keepintvl(socket, keepalive.div_f32(4.0).max(Duration::from_secs(1)));
+    let _ = sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES);
+    let _ = sockopt::set_tcp_user_timeout(socket, config.tcp_user_timeout_ms);
+}
+
+/// The address that a socket is bound to.
+#[must_use]
+pub fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(net::getsockname(socket).ok()?).ok()
+}

@@ -1,0 +1,422 @@
+//! From a configuration to running shards and back: placement, start-up, the handle by which the process is told to
+//! drain, and the end.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
+use glommio::{LocalExecutorBuilder, Placement};
+use protocol::ws::Bounds;
+use protocol::ws::handshake::Policy;
+
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::counters::Published;
+use crate::driver::drive::{Asked, Clock, Surroundings, drive};
+use crate::driver::uring::{RingSizes, UringDriver};
+use crate::id::SLOTS_MAX;
+use crate::listener;
+use crate::service::Service;
+use crate::shard::{Shard, ShardOptions};
+use crate::start::{self, StartError};
+use crate::trusted::TrustedProxies;
+
+/// glommio's own rings serve the control plane only: small ones.
+const CONTROL_RING_DEPTH: usize = 16;
+/// The least that glommio takes for its storage buffers, which nothing here uses.
+const CONTROL_IO_MEMORY_BYTES: usize = 64 << 10;
+/// Control messages that wait for one shard.
+const CONTROL_MESSAGES_MAX: usize = 16;
+
+/// What the control plane sends to a shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    /// Goaway to all, close them, return.
+    Drain,
+}
+
+/// Appends a service's own metrics.
+pub type Metrics = Arc<dyn Fn(&mut String) + Send + Sync>;
+
+/// What is to run.
+pub struct Plan {
+    /// Addresses, limits, bounds.
+    pub config: Config,
+    /// Inherited listeners; empty: they are bound.
+    pub listeners: Vec<OwnedFd>,
+    /// Who may upgrade, to what.
+    pub policy: Policy,
+    /// The service's own metrics, appended to the shards'.
+    pub metrics: Option<Metrics>,
+}
+
+/// A shard's place among the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// This shard's number.
+    pub shard: u16,
+    /// How many there are.
+    pub shards: u16,
+    /// The clock of all of them.
+    pub clock: Clock,
+}
+
+/// How a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// [`Handle::drain`] was called and all connections were closed.
+    Drained,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The WebSocket port.
+    pub listen: SocketAddr,
+    /// Metrics and health.
+    pub admin: Option<SocketAddr>,
+}
+
+/// The process's hold on a running gateway. Clones are the same handle.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    drain: AtomicBool,
+    wake: OwnedFd,
+    woken: Mutex<Option<OwnedFd>>,
+    bound: Mutex<Option<Bound>>,
+    bound_changed: Condvar,
+}
+
+impl Handle {
+    /// A handle for one run.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new() -> Result<Self, StartError> {
+        let (wake, woken) =
+            std::os::unix::net::UnixStream::pair().map_err(|error| StartError::Descriptors {
+                detail: error.to_string(),
+            })?;
+        Ok(Self(Arc::new(Shared {
+            drain: AtomicBool::new(false),
+            wake: wake.into(),
+            woken: Mutex::new(Some(woken.into())),
+            bound: Mutex::new(None),
+            bound_changed: Condvar::new(),
+        })))
+    }
+
+    /// Tells every shard to say goodbye and end. Any thread may call it, any number of times.
+    pub fn drain(&self) {
+        self.0.drain.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.0.wake, &[1]);
+    }
+
+    /// Whether [`Self::drain`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.drain.load(Ordering::Acquire)
+    }
+
+    /// Waits until the gateway listens.
+    #[must_use]
+    pub fn wait_bound(&self, timeout: Duration) -> Option<Bound> {
+        let bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .0
+            .bound_changed
+            .wait_timeout_while(bound, timeout, |bound| bound.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn set_bound(&self, bound: Bound) {
+        *self.0.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
+        self.0.bound_changed.notify_all();
+    }
+
+    /// The end that becomes readable with each [`Self::drain`].
+    fn take_woken(&self) -> Option<OwnedFd> {
+        let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        woken.take()
+    }
+}
+
+/// One shard from the control plane's side.
+pub(crate) struct Post {
+    pub sender: SharedSender<Control>,
+    pub bell: Arc<OwnedFd>,
+    pub published: Arc<Published>,
+}
+
+/// Runs one shard per core with the service that `make` builds on its thread, until `handle` drains it or a shard
+/// fails.
+///
+/// # Errors
+/// What keeps it from starting, or what made a shard stop.
+pub fn run_shards<S, M>(plan: Plan, handle: &Handle, make: M) -> Result<ExitReason, StartError>
+where
+    S: Service + 'static,
+    M: FnOnce(Seat) -> Result<S, StartError> + Clone + Send + 'static,
+{
+    let Plan {
+        config,
+        listeners,
+        policy,
+        metrics,
+    } = plan;
+    check(&config)?;
+    let descriptors = start::probe()?;
+    let cores = cores();
+    let shards = match config.shards {
+        0 => u16::try_from(cores.len()).unwrap_or(u16::MAX),
+        shards => shards,
+    };
+    let options = shard_options(&config, policy, descriptors, shards)?;
+    let (per_shard, listen) = listener::for_shards(&config, listeners, shards)?;
+    let admin_listener = match config.admin_listen {
+        Some(address) => Some(
+            listener::bind(address, 128, false)
+                .map_err(|error| StartError::bind(address, &error))?,
+        ),
+        None => None,
+    };
+    let admin_address = admin_listener.as_ref().and_then(listener::local_address);
+    let clock = Clock::start();
+    let sizes = RingSizes {
+        buffers: config.receive_buffers,
+        buffer_bytes: config.receive_buffer_bytes,
+        ..RingSizes::default()
+    };
+
+    let mut posts = Vec::new();
+    let mut threads = Vec::new();
+    for (shard, listeners) in (0..shards).zip(per_shard) {
+        let (sender, receiver) = shared_channel::new_bounded(CONTROL_MESSAGES_MAX);
+        let bell = rustix::event::eventfd(
+            0,
+            rustix::event::EventfdFlags::NONBLOCK | rustix::event::EventfdFlags::CLOEXEC,
+        )
+        .map_err(|error| StartError::Descriptors {
+            detail: error.to_string(),
+        })?;
+        let (bell, published) = (Arc::new(bell), Arc::new(Published::default()));
+        let start = ShardStart {
+            options: ShardOptions {
+                shard,
+                ..options.clone()
+            },
+            seat: Seat {
+                shard,
+                shards,
+                clock,
+            },
+            sizes,
+            listeners,
+            receiver,
+            bell: Arc::clone(&bell),
+            published: Arc::clone(&published),
+        };
+        posts.push(Post {
+            sender,
+            bell,
+            published,
+        });
+        let placement = if config.pin_cores {
+            Placement::Fixed(cores[usize::from(shard) % cores.len()])
+        } else {
+            Placement::Unbound
+        };
+        let make = make.clone();
+        let ended = handle.clone();
+        let thread = executor(placement, &format!("shard-{shard}"))
+            .spawn(move || async move {
+                let result = run_shard(start, make).await;
+                // One shard's end is the process's: the others' connections go to a successor.
+                ended.drain();
+                result
+            })
+            .map_err(|error| glommio_error(&error))?;
+        threads.push(thread);
+    }
+    let woken = handle.take_woken().ok_or_else(|| {
+        StartError::Service("a gateway's handle serves one run: make a new one".to_owned())
+    })?;
+    let admin = Admin {
+        listener: admin_listener,
+        woken,
+        posts,
+        metrics,
+        handle: handle.clone(),
+    };
+    let control = executor(Placement::Unbound, "admin")
+        .spawn(move || admin::serve(admin))
+        .map_err(|error| glommio_error(&error))?;
+    handle.set_bound(Bound {
+        listen,
+        admin: admin_address,
+    });
+    tracing::info!(%listen, admin = ?admin_address, shards, "gateway listens");
+
+    let mut result = Ok(ExitReason::Drained);
+    for (shard, thread) in (0..).zip(threads) {
+        let ended = thread.join().unwrap_or_else(|error| {
+            Err(StartError::Shard {
+                shard,
+                detail: error.to_string(),
+            })
+        });
+        if let Err(error) = ended {
+            result = Err(error);
+        }
+    }
+    handle.drain();
+    let _ = control.join();
+    result
+}
+
+struct ShardStart {
+    options: ShardOptions,
+    seat: Seat,
+    sizes: RingSizes,
+    listeners: Vec<OwnedFd>,
+    receiver: SharedReceiver<Control>,
+    bell: Arc<OwnedFd>,
+    published: Arc<Published>,
+}
+
+async fn run_shard<S: Service>(
+    start: ShardStart,
+    make: impl FnOnce(Seat) -> Result<S, StartError>,
+) -> Result<(), StartError> {
+    let shard = start.seat.shard;
+    let asked = std::rc::Rc::new(Asked::default());
+    let service = make(start.seat)?;
+    let mut driver =
+        UringDriver::new(start.sizes, start.listeners).map_err(|error| StartError::ring(&error))?;
+    let control = {
+        let asked = std::rc::Rc::clone(&asked);
+        let receiver = start.receiver;
+        glommio::spawn_local(async move {
+            let receiver = receiver.connect().await;
+            while let Some(Control::Drain) = receiver.recv().await {
+                asked.drain.set(true);
+            }
+        })
+        .detach()
+    };
+    let clock = start.seat.clock;
+    let now = clock.now();
+    let mut shard_state = Shard::new(start.options, service, now, now.us() ^ u64::from(shard));
+    let around = Surroundings {
+        clock,
+        bell: &start.bell,
+        asked: &asked,
+        published: &start.published,
+    };
+    let result = drive(&mut shard_state, &mut driver, around).await;
+    control.cancel();
+    result.map_err(|error| StartError::Shard {
+        shard,
+        detail: error.to_string(),
+    })
+}
+
+fn executor(placement: Placement, name: &str) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(CONTROL_IO_MEMORY_BYTES)
+        .ring_depth(CONTROL_RING_DEPTH)
+}
+
+fn glommio_error<T: std::fmt::Debug>(error: &glommio::GlommioError<T>) -> StartError {
+    StartError::Ring {
+        detail: error.to_string(),
+    }
+}
+
+/// The cores that this process may use.
+fn cores() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&core| allowed.as_ref().is_some_and(|set| set.is_set(core)))
+        .collect();
+    if cores.is_empty() { vec![0] } else { cores }
+}
+
+fn shard_options(
+    config: &Config,
+    policy: Policy,
+    descriptors: u32,
+    shards: u16,
+) -> Result<ShardOptions, StartError> {
+    let trusted =
+        TrustedProxies::parse(&config.trusted_proxies).map_err(|found| StartError::Setting {
+            key: "trusted_proxies",
+            found,
+            expected: "expected an address (10.1.2.3) or a network (10.0.0.0/8)",
+        })?;
+    let connections = config.connections_max.min(descriptors);
+    // The kernel spreads connections by hash, not evenly: a shard may hold an eighth more than its share. What
+    // exceeds the descriptor limit by that pauses accepting.
+    let share = connections.div_ceil(u32::from(shards));
+    let share = if shards > 1 { share + share / 8 } else { share };
+    Ok(ShardOptions {
+        shard: 0,
+        connections_max: share.min(SLOTS_MAX - 1),
+        bounds: Bounds {
+            message_bytes_max: config.max_message_bytes,
+        },
+        policy,
+        trusted,
+        parked_bytes_max: config.parked_bytes_max,
+        out_bytes_max: config.out_bytes_max,
+        visitor_out_bytes_max: config.visitor_out_bytes_max,
+        agent_out_bytes_max: config.agent_out_bytes_max,
+        collect_bytes_max: config.collect_bytes_max,
+        handshake_ms_max: u64::from(config.handshake_ms_max),
+        stalled_frame_ms_max: u64::from(config.stalled_frame_ms_max),
+        drain_ms: u64::from(config.drain_ms),
+    })
+}
+
+fn check(config: &Config) -> Result<(), StartError> {
+    let setting = |key, found: u64, expected| {
+        Err(StartError::Setting {
+            key,
+            found: found.to_string(),
+            expected,
+        })
+    };
+    if !config.receive_buffers.is_power_of_two()
+        || !(16..=1 << 14).contains(&config.receive_buffers)
+    {
+        let found = u64::from(config.receive_buffers);
+        return setting(
+            "receive_buffers",
+            found,
+            "expected a power of two from 16 to 16384",
+        );
+    }
+    if !(1 << 10..=1 << 20).contains(&config.receive_buffer_bytes) {
+        let found = u64::from(config.receive_buffer_bytes);
+        return setting("receive_buffer_bytes", found, "expected 1024 to 1048576");
+    }
+    if !(1..=16 << 20).contains(&config.max_message_bytes) {
+        let found = u64::from(config.max_message_bytes);
+        return setting("max_message_bytes", found, "expected 1 to 16777216");
+    }
+    if !(500..=60_000).contains(&config.drain_ms) {
+        let found = u64::from(config.drain_ms);
+        return setting("drain_ms", found, "expected 500 to 60000");
+    }
+    if config.connections_max == 0 {
+        return setting("connections_max", 0, "expected at least 1");
+    }
+    Ok(())
+}
