@@ -159,7 +159,7 @@ fn decide<'r>(
     policy: &Policy,
 ) -> Result<Outcome<'r>, Refusal> {
     let fields = &*request.headers;
-    let target = request.path.unwrap_or("/");
+    let target = resource(request.path.unwrap_or("/"));
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -217,6 +217,18 @@ fn decide<'r>(
         request_bytes,
         accept: accept(key.as_bytes()),
     }))
+}
+
+/// The path and query of a target that may be an absolute URI (RFC 6455 4.2.1 item 1).
+fn resource(target: &str) -> &str {
+    let authority = target
+        .strip_prefix("http://")
+        .or_else(|| target.strip_prefix("https://"));
+    match authority.map(|rest| rest.find('/').map(|path| &rest[path..])) {
+        None => target,
+        Some(None) => "/",
+        Some(Some(path)) => path,
+    }
 }
 
 /// The first of the client's offers, which stand in its order of preference, that is spoken.

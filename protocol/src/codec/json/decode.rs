@@ -313,9 +313,29 @@ fn parse_hex(text: &[u8], digits: usize) -> Option<Id> {
     if text.len() != digits {
         return None;
     }
-    let mut value = 0_u128;
-    for &digit in text {
-        value = value << 4 | u128::from(char::from(digit).to_digit(16)?);
-    }
-    Some(Id(value))
+    let (hi, lo) = text.split_at(digits.saturating_sub(16));
+    Some(Id::from_halves(parse_hex64(hi)?, parse_hex64(lo)?))
 }
+
+/// At most 16 digits. A digit that is none leaves a bit above those that digits set, which is looked at once.
+fn parse_hex64(text: &[u8]) -> Option<u64> {
+    let (mut value, mut seen) = (0, 0);
+    for &digit in text {
+        let nibble = NIBBLES[usize::from(digit)];
+        seen |= nibble;
+        value = value << 4 | u64::from(nibble & 15);
+    }
+    (seen < 16).then_some(value)
+}
+
+/// The value of each hex digit; 16 for what is none.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [16; 256];
+    let mut value = 0_u8;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value as usize] as usize] = value;
+        nibbles[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    nibbles
+};

@@ -1,6 +1,7 @@
 //! A scanner over JSON text (RFC 8259): one pass, no recursion beyond a bound, nothing allocated.
 
 use super::JsonError;
+use super::write::ESCAPES;
 use crate::limits::JSON_DEPTH_MAX;
 
 /// A position in a text.
@@ -91,9 +92,10 @@ impl<'j> Scanner<'j> {
         let bytes = self.text.as_bytes();
         let mut escaped = false;
         loop {
-            let Some(run) = bytes[self.at..]
+            let rest = &bytes[self.at..];
+            let Some(run) = rest
                 .iter()
-                .position(|&b| b == b'"' || b == b'\\' || b < 0x20)
+                .position(|&byte| ESCAPES[usize::from(byte)] != 0)
             else {
                 self.at = bytes.len();
                 return Err(self.malformed("the end of a string"));

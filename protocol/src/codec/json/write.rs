@@ -102,7 +102,7 @@ pub(crate) fn digits(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// What stands after the backslash for each byte that needs one; `u` = `\u00XX`; 0 = as it is.
-const ESCAPES: [u8; 256] = {
+pub(super) const ESCAPES: [u8; 256] = {
     let mut escapes = [0; 256];
     let mut control = 0;
     while control < 0x20 {
