@@ -46,7 +46,7 @@ class Person {
 
   isSettled() {
     const { chat } = this.page;
-    return chat.state === 'open' && chat.outbox.length === 0;
+    return chat.state === 'open' && chat.outbox.every(({ state }) => state === 'failed');
   }
 }
 
@@ -95,13 +95,15 @@ async function run(seed) {
     if (dice < 0.35) {
       const i = Math.floor(random() * visitors.length);
       for (let burst = random() * 4; burst > 0; burst--) visitors[i].say(`v${i}-`);
+      if (random() < 0.2) visitors[i].page.chat.send('refuse this');
+      if (random() < 0.2) visitors[i].say(`v${i}-`);
     } else if (dice < 0.6 && server.conversations.size > 0) {
       const known = [...server.conversations.keys()];
       agent.say('a-', known[Math.floor(random() * known.length)]);
     } else if (dice < 0.75) {
       fault(server, random, people);
     }
-    await clock.advance(Math.floor(random() * (random() < 0.2 ? 5000 : 60)));
+    await clock.advance(Math.floor(random() ** 3 * (random() < 0.2 ? 5000 : 60)));
   }
   server.admit = true;
   server.busy = 0;
