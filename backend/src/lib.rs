@@ -9,6 +9,7 @@
 //! - [`store`]: what is kept
 //! - [`app`]: how the parts are wired, and what HTTP may ask of the turn
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod config;

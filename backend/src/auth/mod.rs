@@ -10,7 +10,25 @@ pub mod random;
 pub mod rate_limit;
 pub mod token_key;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidegate_protocol::token::Key;
+
+use crate::store::StoreError;
+
+/// The key that signs and verifies tokens, for those who do not make it: gateways and commands.
+///
+/// # Errors
+/// A sentence: there is no such file, others may read it, or it holds no key.
+pub fn token_key(path: &Path) -> Result<Key, StoreError> {
+    token_key::load(path)?.ok_or_else(|| {
+        StoreError::Refused(format!(
+            "there is no token key at {}: start the backend once",
+            path.display()
+        ))
+    })
+}
 
 /// The machine's wall clock, µs since the Unix epoch; for tokens and file stamps. Messages carry the turn's time,
 /// which never steps back.

@@ -1,0 +1,206 @@
+//! `/healthz`, `/readyz`, `/metrics`, `/api/openapi.json`.
+
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::Problem;
+use super::{HttpState, json};
+
+/// The description of every route, by hand: a test holds it against the router.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// `GET /healthz`: this process answers.
+pub async fn healthz() -> Response {
+    "ok\n".into_response()
+}
+
+/// `GET /readyz`: the turn takes commands and the store commits.
+pub async fn readyz(State(state): State<Arc<HttpState>>) -> Result<Response, Problem> {
+    if state.turn.live().ready {
+        Ok("ready\n".into_response())
+    } else {
+        Err(Problem::busy(
+            "the turn is starting, stopping, or cannot commit",
+            1_000,
+        ))
+    }
+}
+
+/// `GET /api/openapi.json`.
+pub async fn openapi() -> Response {
+    json::bytes_response(OPENAPI.as_bytes().to_vec(), "application/json")
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            self.0,
+            "# HELP tidegate_{name} {help}\n# TYPE tidegate_{name} {kind}\n"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "tidegate_{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, "", value);
+    }
+}
+
+/// `GET /metrics`: Prometheus text.
+pub async fn metrics(State(state): State<Arc<HttpState>>) -> Response {
+    let mut text = Text(String::with_capacity(8 * 1024));
+    live(&mut text, &state);
+    process(&mut text, &state);
+    json::bytes_response(
+        text.0.into_bytes(),
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+}
+
+fn live(text: &mut Text, state: &HttpState) {
+    let live = state.turn.live();
+    text.gauge(
+        "ready",
+        "1 while the turn takes commands",
+        u8::from(live.ready),
+    );
+    text.gauge(
+        "agents_online",
+        "agents who are given conversations",
+        live.agents_online,
+    );
+    text.gauge(
+        "conversations_waiting",
+        "conversations in the queue",
+        live.waiting,
+    );
+    text.gauge(
+        "conversations_chatting",
+        "conversations that an agent has",
+        live.chatting,
+    );
+    text.gauge(
+        "queue_longest_wait_ms",
+        "how long the head of the queue has waited",
+        live.longest_wait_ms,
+    );
+    text.gauge(
+        "answer_ms",
+        "median time to an agent's first answer",
+        live.answer_ms,
+    );
+    text.family("connections", "gauge", "live connections by role");
+    text.sample("connections", "{role=\"visitor\"}", live.visitors_connected);
+    text.sample("connections", "{role=\"agent\"}", live.agents_connected);
+    text.gauge("gateways", "gateways attached", live.gateways);
+    let ledger = &live.ledger;
+    text.family(
+        "ledger_messages",
+        "gauge",
+        "the loss ledger: accepted = delivered + pending + expired",
+    );
+    text.sample(
+        "ledger_messages",
+        "{state=\"accepted\"}",
+        ledger.accepted_to_agent + ledger.accepted_to_visitor,
+    );
+    text.sample(
+        "ledger_messages",
+        "{state=\"delivered\"}",
+        ledger.delivered_to_agent + ledger.delivered_to_visitor,
+    );
+    text.sample("ledger_messages", "{state=\"pending\"}", ledger.pending);
+    text.sample("ledger_messages", "{state=\"expired\"}", ledger.expired);
+    let counters = serde_json::to_value(&live.counters).unwrap_or_default();
+    for (name, value) in counters.as_object().into_iter().flatten() {
+        let name = format!("{name}_total");
+        text.family(&name, "counter", "since the process started");
+        match value {
+            serde_json::Value::Object(by_label) => {
+                for (label, value) in by_label {
+                    text.sample(&name, &format!("{{reason=\"{label}\"}}"), value);
+                }
+            }
+            value => text.sample(&name, "", value),
+        }
+    }
+}
+
+fn process(text: &mut Text, state: &HttpState) {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let readers = state.readers.counters();
+    text.counter("reads_total", "reads beside the turn", load(&readers.reads));
+    text.counter(
+        "reads_refused_total",
+        "reads refused because too many waited",
+        load(&readers.refused),
+    );
+    text.counter(
+        "reads_failed_total",
+        "reads that failed",
+        load(&readers.failed),
+    );
+    if let Some(checkpoints) = &state.checkpoints {
+        text.gauge(
+            "wal_bytes",
+            "bytes in the write-ahead log at the last look",
+            load(&checkpoints.wal_bytes),
+        );
+        text.counter(
+            "checkpoints_total",
+            "checkpoints",
+            load(&checkpoints.checkpoints),
+        );
+        text.counter(
+            "wal_emptied_total",
+            "times that the log was at its bound",
+            load(&checkpoints.emptied),
+        );
+        text.counter(
+            "checkpoints_failed_total",
+            "checkpoints that failed",
+            load(&checkpoints.failed),
+        );
+    }
+    let http = &state.counters;
+    text.family(
+        "http_responses_total",
+        "counter",
+        "responses by class of status",
+    );
+    for (class, counter) in ["1xx", "2xx", "3xx", "4xx", "5xx"]
+        .iter()
+        .zip(&http.responses)
+    {
+        text.sample(
+            "http_responses_total",
+            &format!("{{class=\"{class}\"}}"),
+            load(counter),
+        );
+    }
+    text.gauge(
+        "http_connections",
+        "HTTP connections now",
+        load(&http.connections),
+    );
+    text.counter(
+        "http_timeouts_total",
+        "requests that took too long",
+        load(&http.timeouts),
+    );
+}
