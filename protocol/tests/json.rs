@@ -244,6 +244,26 @@ fn batches_and_lists_have_bounds() {
 }
 
 #[test]
+fn a_list_that_is_there_and_empty_is_written_like_an_absent_one() {
+    let mut builder = FlatBufferBuilder::new();
+    let none = builder.create_vector::<flatbuffers::WIPOffset<fb::Resumed<'_>>>(&[]);
+    let args = fb::WelcomeArgs {
+        request: 3,
+        conversations: Some(none),
+        ..Default::default()
+    };
+    let welcome = fb::Welcome::create(&mut builder, &args);
+    builder.finish_minimal(welcome);
+    let mut json = Vec::new();
+    encode(
+        &mut json,
+        0,
+        &verify(Kind::Welcome, builder.finished_data()).expect("verifies"),
+    );
+    assert_eq!(json, br#"{"kind":"welcome","request":3}"#);
+}
+
+#[test]
 fn a_decoder_is_as_good_after_an_error_as_before() {
     let mut decoder = JsonDecoder::default();
     for text in [

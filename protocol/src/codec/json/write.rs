@@ -72,11 +72,16 @@ pub(crate) fn table(out: &mut Vec<u8>, name: &'static str, value: &impl WriteMem
     out.push(b'}');
 }
 
+/// A list; an empty one is left out like an absent one.
 pub(crate) fn tables(
     out: &mut Vec<u8>,
     name: &'static str,
     values: impl Iterator<Item = impl WriteMembers>,
 ) {
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return;
+    }
     key(out, name);
     out.push(b'[');
     for (index, value) in values.enumerate() {
