@@ -15,6 +15,11 @@ import { cutUtf8 } from './utf8.js';
 import { SUPERSEDED } from './close.js';
 import { hostOf } from './host.js';
 
+/** A mistake in the application is thrown where it is made, not where it would be sent. */
+function checkId(id) {
+  if (!/^[0-9a-f]{32}$/.test(id)) throw new TypeError(`expected an id of 32 hex digits, found ${JSON.stringify(id)}`);
+}
+
 /** A chat: start it, listen to it, send with it. Documented in tidegate.d.ts. */
 export class Tidegate {
   constructor(options) {
@@ -221,6 +226,7 @@ export class Tidegate {
   }
 
   send(text, { conversation = '' } = {}) {
+    if (conversation) checkId(conversation);
     const item = this.box.add(text, conversation, this.clock.now());
     this.typingSaid.delete(conversation);
     this.pump();
@@ -255,14 +261,17 @@ export class Tidegate {
   }
 
   delivered(conversation, seq, incarnation = 0) {
+    checkId(conversation);
     this.streams.held(conversation, seq, incarnation);
   }
 
   read(conversation, seq) {
+    checkId(conversation);
     this.streams.readUpTo(conversation, seq);
   }
 
   typing(conversation, active) {
+    checkId(conversation);
     if (this.link.phase !== 'open') return;
     const now = this.clock.now();
     const saidAt = this.typingSaid.get(conversation);
@@ -273,6 +282,7 @@ export class Tidegate {
   }
 
   command(request) {
+    for (const id of [request.conversation, request.agent]) if (id) checkId(id);
     return this.commands.ask(request);
   }
 

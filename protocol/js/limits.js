@@ -23,6 +23,9 @@ export const WAKE_PONG_MS_MAX = 4_000;
 /** Silence after something that wants an answer, until a Ping asks whether anybody is there. */
 export const ANSWER_PROBE_MS = 5_000;
 
+/** Pings leave in the last part of the heartbeat, at a random point, so that a crowd does not ping at once. */
+export const HEARTBEAT_EARLY_MAX = 0.1;
+
 /** Heartbeat before Welcome says one, and the bounds of what it may say. */
 export const HEARTBEAT_MS_DEFAULT = 30_000;
 export const HEARTBEAT_MS_MIN = 1_000;
@@ -38,8 +41,11 @@ export const RETRY_MS_MAX = 600_000;
 /** A connection that lasted so long starts the backoff anew. */
 export const STABLE_MS = 10_000;
 
-/** Acknowledgements of marks are collected for so long. */
+/** Acknowledgements leave at most so often. */
 export const ACK_MS = 50;
+
+/** A state that shows lower marks than were acknowledged so long ago: they are said again. */
+export const ACK_LOST_MS = 1_000;
 
 /** Typing is said again at most so often. */
 export const TYPING_MS = 3_000;

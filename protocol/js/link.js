@@ -10,7 +10,7 @@
 import { CODECS } from './envelope.js';
 import { backoffMs, closeClass, HALF_OPEN, retryMsOf } from './close.js';
 import { failure } from './emitter.js';
-import { ANSWER_PROBE_MS, CONNECT_MS_MAX, HEARTBEAT_MS_DEFAULT, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, PONG_MS_MAX,
+import { ANSWER_PROBE_MS, CONNECT_MS_MAX, HEARTBEAT_EARLY_MAX, HEARTBEAT_MS_DEFAULT, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, PONG_MS_MAX,
   RETRY_MS_MAX, STABLE_MS, WAKE_PONG_MS_MAX } from './limits.js';
 
 /** No close frame came: what RFC 6455 calls it. */
@@ -146,9 +146,9 @@ export class Link {
   /** envelopes: [{ kind, value }]; wantsAnswer: silence from now on is suspicious. */
   send(envelopes, wantsAnswer = false) {
     try {
-      this.socket.send(this.codec.encode(envelopes, this.clock.now() * 1000));
+      this.socket.send(this.codec.encode(envelopes, Math.round(this.clock.now() * 1000)));
     } catch (cause) {
-      // A socket that is closing says so by onclose, too; a value that can't be encoded would fail for ever.
+      // A socket that is closing says so by onclose, too; a value that can't be encoded is a mistake to be seen.
       if (cause instanceof RangeError) throw cause;
     }
     if (wantsAnswer && this.wantedSince === 0) {
@@ -174,7 +174,10 @@ export class Link {
     this.welcomedBefore = true;
     this.openedAt = this.clock.now();
     this.why = 'first';
-    if (heartbeat_ms > 0) this.heartbeatMs = Math.min(Math.max(heartbeat_ms, HEARTBEAT_MS_MIN), HEARTBEAT_MS_MAX);
+    if (heartbeat_ms > 0) {
+      const early = 1 - HEARTBEAT_EARLY_MAX * this.host.random();
+      this.heartbeatMs = Math.round(early * Math.min(Math.max(heartbeat_ms, HEARTBEAT_MS_MIN), HEARTBEAT_MS_MAX));
+    }
     this.watch();
     this.hooks.state({ state: 'open', inMs: 0, code: 0 });
   }

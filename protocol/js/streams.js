@@ -6,8 +6,11 @@
 // stream's `hole`: the application reads it over HTTP and says so by delivered(); until then the hole's beginning is
 // what we claim to hold, so neither a reconnect nor a crash can make the server believe otherwise.
 
-import { ACK_MS, CONVERSATIONS_MAX, CURSORS_PER_HELLO_MAX, GAP_MS, HELD_MESSAGES_MAX, JOIN_GAP_MS,
+import { ACK_LOST_MS, ACK_MS, CONVERSATIONS_MAX, CURSORS_PER_HELLO_MAX, GAP_MS, HELD_MESSAGES_MAX, JOIN_GAP_MS,
   RESUMES_PER_GAP_MAX } from './limits.js';
+
+/** In place of a timer: acknowledgements leave when what arrived was looked at. */
+const SOON = 'soon';
 
 class Stream {
   constructor(conversation) {
@@ -28,6 +31,8 @@ class Stream {
     this.read = 0;
     this.ackedDelivered = 0;
     this.ackedRead = 0;
+    this.owesAck = false;     // something arrived: the server wants to hear that it did, new or not
+    this.ackedAt = 0;
   }
 
   /** Everything up to here is with the application. */
@@ -43,6 +48,7 @@ export class Streams {
     this.hooks = hooks;
     this.streams = new Map(); // in order of last touch
     this.ackTimer = null;
+    this.flushedAt = 0;
     this.live = false;
   }
 
@@ -77,8 +83,9 @@ export class Streams {
 
   lost() {
     this.live = false;
-    this.clock.clearTimeout(this.ackTimer);
+    if (this.ackTimer !== SOON) this.clock.clearTimeout(this.ackTimer);
     this.ackTimer = null;
+    this.flushedAt = 0;
     for (const stream of this.streams.values()) this.clearGap(stream);
   }
 
@@ -155,17 +162,22 @@ export class Streams {
     }
     if (stream.incarnation === 0) stream.incarnation = state.incarnation;
     stream.announced = Math.max(stream.announced, state.seq);
+    // Marks live in the server's memory for a moment: what a crash there lost is said again.
+    if (this.clock.now() - stream.ackedAt > ACK_LOST_MS) this.marksOf(stream, state);
+    this.scheduleAcks(stream);
     if (takesPart) this.watchGap(stream);
   }
 
   message(message) {
     const stream = this.touch(message.conversation);
-    if (message.seq <= stream.cursor) return;
+    stream.owesAck = true;
+    if (message.seq <= stream.cursor) return this.scheduleAcks(stream);
     stream.announced = Math.max(stream.announced, message.seq);
     if (message.seq !== stream.cursor + 1) stream.held.set(message.seq, message);
     else this.handOn(stream, message);
     this.advance(stream);
     if (stream.held.size > HELD_MESSAGES_MAX) this.repair(stream);
+    return undefined;
   }
 
   /** Our own message was accepted as seq. */
@@ -265,17 +277,25 @@ export class Streams {
   }
 
   isDirty(stream) {
-    return stream.delivered > stream.ackedDelivered || Math.min(stream.read, stream.delivered) > stream.ackedRead;
+    return stream.owesAck || stream.delivered > stream.ackedDelivered ||
+      Math.min(stream.read, stream.delivered) > stream.ackedRead;
   }
 
+  /** After a quiet time at once (hidden pages have slow timers), else when ACK_MS have passed since the last. */
   scheduleAcks(stream) {
     if (!this.live || this.ackTimer !== null || !this.isDirty(stream)) return;
-    this.ackTimer = this.clock.setTimeout(() => this.flushAcks(), ACK_MS);
+    const wait = this.flushedAt + ACK_MS - this.clock.now();
+    if (wait > 0) {
+      this.ackTimer = this.clock.setTimeout(() => this.flushAcks(), wait);
+      return;
+    }
+    this.ackTimer = SOON;
+    Promise.resolve().then(() => this.ackTimer === SOON && this.flushAcks());
   }
 
-  /** One Ack for each conversation whose marks rose. */
+  /** One Ack for each conversation that owes one, or whose marks rose. */
   flushAcks() {
-    this.clock.clearTimeout(this.ackTimer);
+    if (this.ackTimer !== SOON) this.clock.clearTimeout(this.ackTimer);
     this.ackTimer = null;
     if (!this.live) return;
     const acks = [];
@@ -284,9 +304,13 @@ export class Streams {
       const { conversation, delivered } = stream;
       const read = Math.min(stream.read, delivered);
       acks.push({ conversation, delivered, read });
+      stream.owesAck = false;
       stream.ackedDelivered = delivered;
       stream.ackedRead = Math.max(stream.ackedRead, read);
+      stream.ackedAt = this.clock.now();
     }
-    if (acks.length > 0) this.hooks.ack(acks);
+    if (acks.length === 0) return;
+    this.flushedAt = this.clock.now();
+    this.hooks.ack(acks);
   }
 }

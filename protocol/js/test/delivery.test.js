@@ -373,3 +373,16 @@ test('the outbox has bounds, and says so without storing', async () => {
   assert.equal(thrown('y'), 'outbox_full');
   assert.equal(page.chat.outbox.length, 16);
 });
+
+test('an id that is none is thrown back where it was given', async () => {
+  const { clock, visitor } = world();
+  const page = visitor();
+  await clock.until(open(page));
+  const { chat } = page;
+  assert.throws(() => chat.send('hi', { conversation: 'x' }), TypeError);
+  assert.throws(() => chat.read('', 1), TypeError);
+  assert.throws(() => chat.delivered('1', 1), TypeError);
+  assert.throws(() => chat.typing(undefined, true), TypeError);
+  assert.throws(() => chat.command({ op: 'transfer', agent: 'me' }), TypeError);
+  assert.deepEqual(chat.outbox, []);
+});
