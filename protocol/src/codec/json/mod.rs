@@ -3,6 +3,23 @@
 //! `{"kind":"send","ts":1732000000000000,"n":1,"text":"hi"}`: members are the schema's fields by name, in the
 //! schema's order on output, those with their default left out; `ts` is the envelope's timestamp, µs.
 //! An id is 32 hex digits, `session` 16, an enumeration its snake_case name, every other number below 2^53.
+//!
+//! ```
+//! use tidegate_protocol::codec::json::{JsonDecoder, encode};
+//! use tidegate_protocol::{Kind, verify};
+//!
+//! let mut decoder = JsonDecoder::default();
+//! let mut batch = decoder.decode(r#"[{"kind":"ping","request":7},{"kind":"send","n":"one"}]"#);
+//! let ping = batch.next().expect("two messages")?;
+//! let mut text = Vec::new();
+//! encode(&mut text, 0, &verify(Kind::Ping, ping.payload)?);
+//! assert_eq!(text, br#"{"kind":"ping","request":7}"#);
+//!
+//! let error = batch.next().expect("two messages").expect_err("n is no number");
+//! assert_eq!(error.field, Some("n"));
+//! assert_eq!(error.to_string(), "expected a number at byte 48");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod decode;
 mod scan;
