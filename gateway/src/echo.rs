@@ -2,7 +2,7 @@
 
 use protocol::ws::handshake::{Policy, Subprotocols};
 
-use crate::config::EchoConfig;
+use crate::config::{Config, EchoConfig};
 use crate::run::{ExitReason, Handle, Plan, run_shards};
 use crate::service::{CloseCause, ConnectionId, Message, Service, Sockets, Taken, Told, Upgrade};
 use crate::start::StartError;
@@ -32,6 +32,33 @@ impl Service for Echo {
     }
 }
 
+impl EchoConfig {
+    /// The settings of the data plane, and who may upgrade: anybody, to any subprotocol.
+    pub(crate) fn into_plan(self) -> Result<(Config, Policy), StartError> {
+        if self.max_message_bytes > ECHO_MESSAGE_BYTES_MAX {
+            return Err(StartError::Setting {
+                key: "max_message_bytes",
+                found: self.max_message_bytes.to_string(),
+                expected: "the echo takes messages of up to 16777216 bytes",
+            });
+        }
+        let mut base = self.base;
+        base.listen = self.listen;
+        base.shards = self.shards;
+        base.max_message_bytes = self.max_message_bytes;
+        let allowed_origins = if self.allowed_origins.is_empty() {
+            vec!["*".to_owned()]
+        } else {
+            self.allowed_origins
+        };
+        let policy = Policy {
+            allowed_origins,
+            subprotocols: Subprotocols::Ignored,
+        };
+        Ok((base, policy))
+    }
+}
+
 /// Runs the echo until `handle` drains it. Listeners are inherited, or bound here if there are none.
 ///
 /// # Errors
@@ -41,29 +68,11 @@ pub fn run_echo(
     listeners: Vec<std::os::fd::OwnedFd>,
     handle: &Handle,
 ) -> Result<ExitReason, StartError> {
-    if config.max_message_bytes > ECHO_MESSAGE_BYTES_MAX {
-        return Err(StartError::Setting {
-            key: "max_message_bytes",
-            found: config.max_message_bytes.to_string(),
-            expected: "the echo takes messages of up to 16777216 bytes",
-        });
-    }
-    let mut base = config.base;
-    base.listen = config.listen;
-    base.shards = config.shards;
-    base.max_message_bytes = config.max_message_bytes;
-    let allowed_origins = if config.allowed_origins.is_empty() {
-        vec!["*".to_owned()]
-    } else {
-        config.allowed_origins
-    };
+    let (config, policy) = config.into_plan()?;
     let plan = Plan {
-        config: base,
+        config,
         listeners,
-        policy: Policy {
-            allowed_origins,
-            subprotocols: Subprotocols::Ignored,
-        },
+        policy,
         metrics: None,
     };
     run_shards(plan, handle, |_seat| Ok(Echo))

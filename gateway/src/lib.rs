@@ -31,6 +31,7 @@ pub mod wheel;
 
 mod admin;
 
+pub use chat::{run, run_bus_echo};
 pub use config::{Config, EchoConfig};
 pub use echo::run_echo;
 pub use run::{Bound, ExitReason, Handle};

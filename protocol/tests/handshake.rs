@@ -266,6 +266,24 @@ fn rfc_6455_10_2_only_pages_of_allowed_origins_connect() {
 }
 
 #[test]
+fn without_a_list_only_pages_of_this_machine_connect() {
+    let policy = Policy::default();
+    for origin in ["http://localhost:8600", "http://127.0.0.1", "https://[::1]:8443"] {
+        assert!(policy.allows_origin(origin), "{origin}");
+    }
+    for origin in [
+        "https://shop.example",
+        "http://localhost.evil.example",
+        "http://127.0.0.1:80.evil.example",
+        "http://127.0.0.10:80",
+        "null",
+        "",
+    ] {
+        assert!(!policy.allows_origin(origin), "{origin}");
+    }
+}
+
+#[test]
 fn other_paths_are_plain_requests_or_not_found() {
     let health = "GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(

@@ -1,5 +1,9 @@
 //! What the chat counts, per shard, in the words of the segment that anybody may read.
 
+use std::fmt::Write as _;
+
+use shm_bus::Counters;
+
 /// First of the owner's counters that the chat uses; those below are the sockets'.
 pub const CHAT_COUNTER_FIRST: usize = 256;
 
@@ -71,4 +75,21 @@ impl Tally {
     }
 }
 
-const _: () = assert!(CHAT_COUNTER_FIRST + TALLIES.len() <= shm_bus::Counters::USER_COUNTERS);
+const _: () = assert!(CHAT_COUNTER_FIRST + TALLIES.len() <= Counters::USER_COUNTERS);
+
+/// Appends the tallies of all shards in the text format of Prometheus.
+pub fn prometheus(shards: &[Counters], tallies: &[(Tally, &str)], into: &mut String) {
+    for &(tally, text) in tallies {
+        let kind = if text.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(into, "# TYPE tidegate_gateway_{text} {kind}");
+        for (shard, counters) in shards.iter().enumerate() {
+            let value = counters.user(tally.index());
+            let _ = writeln!(into, "tidegate_gateway_{text}{{shard=\"{shard}\"}} {value}");
+        }
+    }
+}

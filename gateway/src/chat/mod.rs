@@ -39,6 +39,7 @@ mod liveness;
 mod outbound;
 mod park;
 pub mod peer;
+mod serve;
 pub mod ticket;
 pub mod token_bucket;
 mod untold;
@@ -46,6 +47,8 @@ mod voice;
 
 #[cfg(test)]
 mod tests;
+
+pub use serve::{run, run_bus_echo};
 
 use std::os::fd::{AsRawFd, RawFd};
 

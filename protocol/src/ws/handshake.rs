@@ -18,7 +18,8 @@ pub const ACCEPT_BYTES: usize = 28;
 /// Whom a listener upgrades, and to what.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// Origins whose pages may connect: `https://shop.example`, compared without case; `*` allows every one.
+    /// Origins whose pages may connect: `https://shop.example`, compared without case; `*` allows every one; an
+    /// empty list allows pages of this machine only (`localhost`, 127.0.0.1, [::1], any port).
     /// A request without Origin comes from no browser and is not held to the list.
     pub allowed_origins: Vec<String>,
     /// Which subprotocols are spoken.
@@ -29,10 +30,28 @@ impl Policy {
     /// Whether a page of that origin may connect.
     #[must_use]
     pub fn allows_origin(&self, origin: &str) -> bool {
+        if self.allowed_origins.is_empty() {
+            return is_loopback(origin);
+        }
         self.allowed_origins
             .iter()
             .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
     }
+}
+
+/// Whether an origin is a page that this machine serves to itself.
+fn is_loopback(origin: &str) -> bool {
+    let Some(authority) = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"))
+    else {
+        return false;
+    };
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
+        authority.strip_prefix(host).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        })
+    })
 }
 
 /// Which subprotocols a listener speaks.
