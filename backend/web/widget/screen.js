@@ -1,0 +1,109 @@
+// What the visitor sees: header, messages (or the welcome), the waiting card, the composer.
+import { html, Component, cls } from '../ui/view.js';
+import { Icon } from '../ui/icons.js';
+import { t } from '../ui/text.js';
+import { Composer } from '../ui/composer.js';
+import { MessageList, TypingStrip } from '../ui/messages.js';
+
+const MINUTE_MS = 60_000;
+
+const initialOf = (name) => [...(name || '·').trim()][0] ?? '·';
+
+const Avatar = ({ name, logo }) => html`<span class="avatar" aria-hidden="true">${logo ? html`<img src=${logo} alt="" />` : initialOf(name)}</span>`;
+
+function Header({ visitor }) {
+  const { service, current, status } = visitor;
+  const chatting = status === 'chatting';
+  const who = chatting ? current.state.agent_name || t('agent') : visitor.name || t('chat');
+  const online = chatting || service.agentsOnline > 0;
+  const minutes = Math.ceil(service.answerMs / MINUTE_MS);
+  const line = service.agentsOnline === 0 && !chatting ? t('offlineNow') : chatting ? visitor.name || t('online') : minutes ? t('answersIn', minutes) : online ? t('online') : '';
+  return html`
+    <header class="chat-header">
+      <span class="avatar-with-dot"><${Avatar} name=${who} logo=${chatting ? '' : visitor.logo} /><i class=${cls('dot', online && 'is-online')}></i></span>
+      <div class="chat-title"><h1>${who}</h1><p class="numeric">${line || '\u00a0'}</p></div>
+      ${status === 'chatting' || status === 'waiting'
+        ? html`<button class="icon-button" type="button" aria-label=${t('endChat')} title=${t('endChat')} onClick=${() => visitor.ask(true)}><${Icon} name="leave" /></button>` : null}
+      ${visitor.embedded ? html`<button class="icon-button" type="button" aria-label=${t('closeChat')} title=${t('closeChat')} onClick=${() => visitor.minimize()}><${Icon} name="down" /></button>` : null}
+    </header>`;
+}
+
+/** Over the messages, never pushing them: shown only after two seconds without a connection. */
+function ConnectionLine({ visitor }) {
+  const { connection, failing } = visitor;
+  const unreachable = failing > 1 && !visitor.sdk;
+  if (connection.shown === 'closed') {
+    return html`<div class="connection-line is-closed" role="status"><span>${t(connection.code === 4501 ? 'disconnected' : 'cannotConnect')}</span>
+      <button type="button" class="button" onClick=${() => visitor.comeBack()}>${t(connection.code === 4501 ? 'useHere' : 'retry')}</button></div>`;
+  }
+  if (connection.shown === 'waiting') return html`<div class="connection-line" role="status"><i></i><span class="numeric">${t('admissionWait', connection.place)}</span></div>`;
+  if (unreachable) {
+    return html`<div class="connection-line is-closed" role="status"><span>${t('cannotConnect')}</span><button type="button" class="button" onClick=${() => visitor.retryNow?.()}>${t('retry')}</button></div>`;
+  }
+  if (connection.shown === 'lost') return html`<div class="connection-line" role="status"><i></i><span>${t('reconnecting')}</span></div>`;
+  return null;
+}
+
+function WaitingCard({ visitor }) {
+  const { queue } = visitor;
+  if (visitor.status !== 'waiting') return null;
+  const hint = t(visitor.current?.timeline.messages.some((message) => message.content === 'text') ? 'waitingHintWritten' : 'waitingHint');
+  if (visitor.service.agentsOnline === 0) {
+    return html`<section class="waiting-card" aria-live="polite"><${Icon} name="moon" /><p>${t('offlineWaiting')}</p></section>`;
+  }
+  const minutes = queue?.etaMs ? Math.ceil(queue.etaMs / MINUTE_MS) : 0;
+  return html`
+    <section class="waiting-card is-queue" aria-live="polite">
+      <div class="waiting-line numeric"><strong>${queue ? t('ahead', queue.position - 1) : t('systemQueued')}</strong>${minutes ? html`<span>${t('aheadWait', minutes)}</span>` : null}</div>
+      <div class="waiting-bar" role="progressbar" aria-label=${t('placeInLine')} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round((queue?.progress ?? 0.06) * 100)}>
+        <i ref=${(bar) => bar?.style.setProperty('--progress', queue?.progress ?? 0.06)}></i></div>
+      <p>${hint}</p>
+    </section>`;
+}
+
+function Welcome({ visitor }) {
+  return html`
+    <section class="welcome">
+      <${Avatar} name=${visitor.name} logo=${visitor.logo} />
+      <p class="welcome-greeting">${visitor.greeting || t('greeting')}</p>
+      ${visitor.nobodyHere ? html`<p class="welcome-offline">${t('offlineExplain')}</p>` : null}
+    </section>`;
+}
+
+export class Screen extends Component {
+  componentDidMount() {
+    const { visitor } = this.props;
+    visitor.subscribe(() => this.setState({}));
+    visitor.onVisible = () => { if (this.list?.pinned) visitor.seen(); };
+  }
+
+  render({ visitor }) {
+    const line = visitor.line;
+    const current = visitor.current;
+    const rows = visitor.rows(line);
+    const closed = visitor.status === 'closed';
+    const fresh = rows.length === 0;
+    const first = line[0];
+    return html`
+      <main class="chat">
+        <${Header} visitor=${visitor} />
+        <div class="chat-middle">
+          <${ConnectionLine} visitor=${visitor} />
+          <${MessageList} id="visitor" rows=${rows} side="visitor" ref=${(list) => { this.list = list; }} showNames
+            header=${!first || first.timeline.complete || first.timeline.size === 0 ? html`<${Welcome} visitor=${visitor} />` : null}
+            loadingEarlier=${first?.loading && first.timeline.size > 0} onReachTop=${() => first && visitor.loadEarlier(first)}
+            onFailed=${(item) => visitor.resend(item)} onSeen=${() => visitor.seen()} />
+        </div>
+        <${WaitingCard} visitor=${visitor} />
+        <${TypingStrip} name=${current?.typing?.name} active=${Boolean(current?.typing)} />
+        ${visitor.asking ? html`
+          <div class="ask" role="alertdialog" aria-label=${t('endChatAsk')}><span>${t('endChatAsk')}</span>
+            <button class="button is-quiet" type="button" onClick=${() => visitor.ask(false)}>${t('keepChatting')}</button>
+            <button class="button is-danger" type="button" onClick=${() => visitor.end()}>${t('endChat')}</button></div>` : null}
+        <${Composer} id="visitor" draft=${visitor.draft} placeholder=${t(closed ? 'composerClosed' : 'composer')}
+          onDraft=${(text) => visitor.setDraft(text)} onSend=${(text) => visitor.say(text)} onTyping=${(active) => visitor.typing(active)}
+          above=${fresh && visitor.questions.length ? html`<ul class="questions" aria-label=${t('questions')}>
+            ${visitor.questions.map((question) => html`<li><button type="button" onClick=${() => visitor.say(question)}>${question}</button></li>`)}</ul>` : null} />
+      </main>`;
+  }
+}

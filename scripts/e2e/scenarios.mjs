@@ -1,0 +1,73 @@
+// The states of every page, as data: what the server would have said. Times are fixed, so pictures can be compared.
+const NOW_MS = Date.now();
+const us = (minutesAgo, seconds = 0) => (NOW_MS - minutesAgo * 60_000 + seconds * 1000) * 1000;
+const id = (n) => String(n).padStart(32, '0');
+const VISITOR = 'a'.repeat(32);
+const AGENT = 'b'.repeat(32);
+
+const COPY = {
+  zh: {
+    shop: '潮汐茶铺', greeting: '您好，想找什么茶，或者想问订单，都可以在这里说。', agent: '小李', ask: '你好，我昨天下的单还没有发货，能帮我看看吗？',
+    lines: [['v', '你好，我昨天下的单还没有发货，能帮我看看吗？'], ['v', '订单号 20261120-8841'], ['a', '您好，我看一下，稍等。'], ['a', '查到了，今天下午 4 点前会从杭州仓发出，顺丰，预计后天到。'], ['v', '好的，可以换成自提吗？'], ['a', '可以的，我帮您改成武林门店自提，发货后短信通知您。'], ['v', '谢谢']],
+    long: '我们这款明前龙井是今年三月二十八日采摘的一芽一叶，产地在西湖区梅家坞，手工炒制，水分控制在百分之六点五以内。收到以后建议放在冰箱冷藏室密封保存，开封后一个月内喝完口感最好。冲泡时水温八十到八十五度，先放三分之一的水润茶，三十秒后再加满。如果您平时喝得比较淡，一百五十毫升的杯子放三克就够了。',
+    page: '明前龙井 50g · 潮汐茶铺', names: ['王女士', '访客 4f21', '陈先生', '赵小姐', '访客 91ab'],
+    last: ['谢谢', '这款还有货吗？', '发票怎么开', '请问什么时候发货，我明天要出差了，希望能赶在那之前收到', '在吗'],
+  },
+  en: {
+    shop: 'Tidewater Tea', greeting: 'Hi. Looking for a tea, or asking about an order? Write to us here.', agent: 'Mia', ask: 'Hello, my order from yesterday has not shipped yet. Could you check?',
+    lines: [['v', 'Hello, my order from yesterday has not shipped yet. Could you check?'], ['v', 'Order 20261120-8841'], ['a', 'Hi, let me look.'], ['a', 'Found it. It leaves our Hangzhou warehouse today before 4 pm and arrives the day after tomorrow.'], ['v', 'Good. Can I pick it up at the store instead?'], ['a', 'Sure, I have changed it to pickup at Wulin Gate. You get a text when it is there.'], ['v', 'Thank you']],
+    long: `See https://tea.example/track?order=20261120-8841&signature=${'a81f0c'.repeat(24)} and ${'Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft'.repeat(2)}`,
+    page: 'First-pick Longjing 50 g · Tidewater Tea', names: ['Ms Wang', 'Visitor 4f21', 'Daniel Okafor', 'Zoë Müller', 'Visitor 91ab'],
+    last: ['Thank you', 'Is this one still in stock?', 'How do I get an invoice', 'When does it ship? I am travelling tomorrow and would love to have it before then', 'Anyone there?'],
+  },
+};
+
+const shopOf = (copy, online = 1, eta = 110_000) => ({ token: 'fixture', visitor_id: VISITOR, expires_at: 0, ws_url: 'ws://tidegate.test/ws', widget: { name: copy.shop, greeting: copy.greeting }, agents_online: online, answer_eta_ms: eta });
+
+function messagesOf(copy, conversation, lines, startMinutesAgo = 12) {
+  return lines.map(([side, text], i) => side === 's'
+    ? { conversation, seq: i + 1, at_us: us(startMinutesAgo, i * 25), sender_role: 'system', content: 'system', text: '', system: text, sender_name: copy.agent, close_reason: text === 'closed' ? 'by_agent' : 'none' }
+    : { conversation, seq: i + 1, at_us: us(startMinutesAgo, i * 25), sender_role: side === 'v' ? 'visitor' : 'agent', sender: side === 'v' ? VISITOR : AGENT, sender_name: side === 'v' ? '' : copy.agent, session: '00000000000000bb', n: i, text });
+}
+
+const history = (messages) => (url) => {
+  const before = Number(url.searchParams.get('before')) || Infinity;
+  const after = Number(url.searchParams.get('after')) || 0;
+  const limit = Number(url.searchParams.get('limit')) || 50;
+  const fit = messages.filter((message) => message.seq < before && message.seq > after);
+  return { conversation: messages[0]?.conversation, messages: url.searchParams.has('after') ? fit.slice(0, limit) : fit.slice(-limit) };
+};
+
+function chat(copy, lines, state = {}, more = {}) {
+  const messages = messagesOf(copy, id(1), lines);
+  const conversation = { conversation: id(1), status: 'chatting', seq: messages.length, agent: AGENT, agent_name: copy.agent, opened_at_us: us(12), visitor_online: true, agent_delivered: messages.length, agent_read: messages.length, visitor_delivered: messages.length, visitor_read: messages.length, ...state };
+  return { sdk: { conversations: [conversation], ...more.sdk }, api: { '/api/visitor/token': shopOf(copy, more.online ?? 1), '/api/visitor/messages': history(messages), ...more.api } };
+}
+
+/** name → scenario of the visitor's chat in one language. */
+export function visitorScenarios(language) {
+  const copy = COPY[language];
+  const base = { '/api/visitor/token': shopOf(copy) };
+  const opening = [['s', 'queued'], ['s', 'agent_joined']];
+  const all = [['s', 'queued'], ...copy.lines.slice(0, 2), ['s', 'agent_joined'], ...copy.lines.slice(2)];
+  const many = Array.from({ length: 1000 }, (_, i) => copy.lines[i % copy.lines.length]);
+  return {
+    empty: { sdk: {}, api: base },
+    one: chat(copy, [['s', 'queued'], ['v', copy.ask]], { agent_delivered: 0, agent_read: 0, status: 'waiting', agent: '', agent_name: '', position: 1, eta_ms: 50_000 }),
+    many: chat(copy, all, { agent_read: all.length - 1, agent_delivered: all.length }, { sdk: { events: [['typing', { conversation: id(1), side: 'agent', name: copy.agent, active: true }]] } }),
+    thousand: chat(copy, many),
+    waiting: chat(copy, [['s', 'queued'], ['v', copy.ask]], { status: 'waiting', agent: '', agent_name: '', position: 4, eta_ms: 115_000, agent_delivered: 0, agent_read: 0 }, { sdk: { events: [] } }),
+    'no-agent': { sdk: { welcome: { agents_online: 0 } }, api: { '/api/visitor/token': shopOf(copy, 0, 0) } },
+    'no-agent-waiting': chat(copy, [['s', 'queued'], ['v', copy.ask]], { status: 'waiting', agent: '', agent_name: '', position: 1, agent_delivered: 0, agent_read: 0 }, { online: 0, sdk: { welcome: { agents_online: 0 } } }),
+    reconnecting: chat(copy, all, {}, { sdk: { events: [['state', { state: 'reconnecting', inMs: 8000, code: 1006 }]], outbox: [{ text: copy.last[3], state: 'waiting', at: NOW_MS }] } }),
+    failed: chat(copy, all, {}, { sdk: { outbox: [{ text: copy.last[1], state: 'failed', at: NOW_MS, reason: 'unresolved' }, { text: copy.last[2], state: 'waiting', at: NOW_MS }] } }),
+    unreachable: { sdk: {}, api: { '/api/visitor/token': 'abort' } },
+    admission: { sdk: { state: 'waiting', events: [['wait', { place: 18402, rate_per_s: 900, next_ms: 9000, ticket: '' }]] }, api: base },
+    superseded: chat(copy, all, {}, { sdk: { state: 'closed', code: 4501 } }),
+    long: chat(copy, [...opening, ['v', copy.long], ['a', copy.long], ['v', COPY[language === 'zh' ? 'en' : 'zh'].long]]),
+    closed: chat(copy, [...all, ['s', 'closed']], { status: 'closed', close_reason: 'by_agent' }),
+    reload: { ...chat(copy, all), reload: true },
+  };
+}
+
+export { COPY, us, id, messagesOf, history, NOW_MS, AGENT, VISITOR };
