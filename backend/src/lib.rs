@@ -12,9 +12,13 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod bus;
 pub mod config;
 pub mod engine;
 pub mod http;
+pub mod journal;
 pub mod store;
+pub mod turn;
 
+pub use app::run::{Shutdown, StartError, run};
 pub use config::Config;

@@ -11,8 +11,6 @@ use tokio::sync::{oneshot, watch};
 use super::command::{HttpAnswer, HttpCommand, Refusal};
 use super::live_view::LiveView;
 
-/// Commands that wait for the turn; past it HTTP answers 503 with a Retry-After.
-pub const COMMANDS_QUEUED_MAX: usize = 1_024;
 /// How long HTTP waits for a turn that does not come (the store is broken) before it answers 503.
 pub const COMMAND_MS_MAX: u64 = 10_000;
 /// Long polls at once; past it a poll is answered at once.
@@ -49,10 +47,10 @@ pub struct TurnDoor {
     pub polls: Arc<LongPolls>,
 }
 
-/// Makes the two ends.
+/// Makes the two ends. Past `commands_waiting_max` commands HTTP answers 503 with a Retry-After.
 #[must_use]
-pub fn door(wake: Wake) -> (TurnHandle, TurnDoor) {
-    let (sender, requests) = bounded(COMMANDS_QUEUED_MAX);
+pub fn door(wake: Wake, commands_waiting_max: usize) -> (TurnHandle, TurnDoor) {
+    let (sender, requests) = bounded(commands_waiting_max.max(1));
     let (live_sender, live) = watch::channel(Arc::new(LiveView::default()));
     let polls = Arc::new(LongPolls::default());
     let handle = TurnHandle {

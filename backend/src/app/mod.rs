@@ -4,3 +4,4 @@ pub use crate::engine::command;
 
 pub mod handle;
 pub mod live_view;
+pub mod run;

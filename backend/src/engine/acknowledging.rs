@@ -3,6 +3,7 @@
 use tidegate_protocol::{Id, fb};
 
 use super::Engine;
+use super::connections::ConnectionKey;
 use super::conversation::ConversationKey;
 use super::effect::{Effect, Output};
 use super::input::Envelope;
@@ -14,7 +15,7 @@ use super::sending::Who;
 impl Engine {
     pub(crate) fn ack(
         &mut self,
-        _envelope: &Envelope<'_>,
+        envelope: &Envelope<'_>,
         who: Who,
         ack: &fb::Ack<'_>,
         out: &mut Output,
@@ -23,7 +24,17 @@ impl Engine {
         let Some(key) = self.conversation_of(id)? else {
             return Ok(());
         };
-        self.acknowledge(key, who.id, ack.delivered(), ack.read(), out)
+        let connection = self.connections.at(envelope.address);
+        self.acknowledge(key, who.id, ack.delivered(), ack.read(), connection, out)?;
+        if let Some(connection) = connection {
+            let delivered = ack.delivered().max(ack.read());
+            out.effects.push(Effect::Acked {
+                connection,
+                conversation: key,
+                delivered,
+            });
+        }
+        Ok(())
     }
 
     /// Merges marks. Somebody who takes no part changes nothing, and is not told: it may be an old tab whose
@@ -34,6 +45,7 @@ impl Engine {
         principal: Id,
         delivered: u64,
         read: u64,
+        except: Option<ConnectionKey>,
         out: &mut Output,
     ) -> Result<(), Need> {
         let conversation = self.conversations.at(key);
@@ -68,6 +80,7 @@ impl Engine {
         out.effects.push(Effect::Receipt {
             conversation: key,
             side,
+            except,
         });
         Ok(())
     }

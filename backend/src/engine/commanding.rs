@@ -3,7 +3,7 @@
 use tidegate_protocol::{Id, fb};
 
 use super::agents::Attendance;
-use super::command::{Actor, HttpAnswer, HttpCommand};
+use super::command::{Actor, HttpAnswer, HttpCommand, Refusal};
 use super::conversation::ConversationKey;
 use super::effect::{About, Effect, Output};
 use super::input::Envelope;
@@ -27,6 +27,10 @@ impl Engine {
         out: &mut Output,
     ) -> Result<(), Need> {
         let request = command.request();
+        if envelope.settled {
+            self.settled_command(envelope, who, command, out);
+            return Ok(());
+        }
         let conversation = Id::from(command.conversation()).present();
         let agent = Id::from(command.agent()).present();
         let done = match command.op() {
@@ -60,6 +64,40 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// A command that was carried out before a restart is answered with what it led to, as it stands now.
+    fn settled_command(
+        &self,
+        envelope: &Envelope<'_>,
+        who: Who,
+        command: &fb::Command<'_>,
+        out: &mut Output,
+    ) {
+        let (to, request) = (envelope.address, command.request());
+        let conversation = match Id::from(command.conversation()).present() {
+            Some(id) => self.conversations.find(id),
+            None => self.conversations.open_of(who.id, who.widget),
+        };
+        let about = match (command.op(), conversation) {
+            (fb::CommandOp::SetStatus, _) => Some(About::Agent(
+                Id::from(command.agent()).present().unwrap_or(who.id),
+            )),
+            (_, Some(key)) if self.may_look(who, key).is_ok() => Some(About::Conversation(key)),
+            _ => None,
+        };
+        out.effects.push(match about {
+            Some(about) => Effect::Answer { to, request, about },
+            None => Effect::Refused {
+                to,
+                request,
+                field: "",
+                refusal: Refusal::new(
+                    Reason::InvalidState,
+                    "it was carried out before a restart; look again",
+                ),
+            },
+        });
     }
 
     pub(crate) fn http(
@@ -128,7 +166,7 @@ impl Engine {
                     return refuse(Reason::Forbidden, "this conversation is not yours");
                 }
                 self.seen(key, who);
-                self.acknowledge(key, who.id, *delivered, *read, out)?;
+                self.acknowledge(key, who.id, *delivered, *read, None, out)?;
                 Ok(HttpAnswer::Done)
             }
             HttpCommand::FindOpen { by } => {

@@ -109,6 +109,17 @@ pub enum Effect {
         conversation: ConversationKey,
         /// Whose.
         side: Side,
+        /// The connection that raised them knows.
+        except: Option<ConnectionKey>,
+    },
+    /// A connection acknowledged what it was sent, whether or not the marks rose: it may be sent more.
+    Acked {
+        /// Which.
+        connection: ConnectionKey,
+        /// In which conversation.
+        conversation: ConversationKey,
+        /// Up to here.
+        delivered: u64,
     },
     /// Somebody's connections follow a conversation from now on.
     Joined {

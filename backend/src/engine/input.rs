@@ -37,6 +37,8 @@ pub enum Input<'a> {
     },
     /// Time passed: graces, stays away, marks to write.
     Tick,
+    /// The backend stops: what waits for its time is written now.
+    Stop,
     /// An envelope that broke the engine twice: it is put aside and answered `refused internal`.
     Quarantined {
         /// What it was.
@@ -86,6 +88,8 @@ pub struct Envelope<'a> {
     pub kind: u8,
     /// FlatBuffers, verified by the gateway and again here.
     pub payload: &'a [u8],
+    /// It was applied and committed before a restart: it changes nothing and is answered from what is known.
+    pub settled: bool,
 }
 
 /// A written input that cannot be read.
@@ -100,6 +104,7 @@ const GATEWAY_GONE: u8 = 4;
 const HTTP: u8 = 5;
 const TICK: u8 = 6;
 const QUARANTINED: u8 = 7;
+const STOP: u8 = 8;
 
 impl<'a> Input<'a> {
     /// Appends the written form.
@@ -140,6 +145,7 @@ impl<'a> Input<'a> {
                 write_bytes(out, &json);
             }
             Self::Tick => out.push(TICK),
+            Self::Stop => out.push(STOP),
             Self::Quarantined {
                 envelope,
                 position,
@@ -188,6 +194,7 @@ impl<'a> Input<'a> {
                 }
             }
             TICK => Self::Tick,
+            STOP => Self::Stop,
             QUARANTINED => Self::Quarantined {
                 envelope: reader.envelope()?,
                 position: reader.u64()?,
@@ -220,7 +227,7 @@ fn write_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
     write_address(out, envelope.address);
     out.extend_from_slice(&envelope.principal.0.to_le_bytes());
     out.extend_from_slice(&envelope.session.to_le_bytes());
-    out.push(envelope.kind);
+    out.extend_from_slice(&[envelope.kind, u8::from(envelope.settled)]);
     write_bytes(out, envelope.payload);
 }
 
@@ -281,6 +288,7 @@ impl<'a> Reader<'a> {
             principal: Id(self.u128()?),
             session: self.u64()?,
             kind: self.u8()?,
+            settled: self.u8()? != 0,
             payload: self.bytes()?,
         })
     }
@@ -305,6 +313,7 @@ mod tests {
             session: 8,
             kind: 3,
             payload: &[1, 2, 3],
+            settled: true,
         };
         let by = Actor {
             id: Id(3),
@@ -333,6 +342,7 @@ mod tests {
                 command: Cow::Owned(HttpCommand::FindOpen { by }),
             },
             Input::Tick,
+            Input::Stop,
             Input::Quarantined {
                 envelope,
                 position: 4096,

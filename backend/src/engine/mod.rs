@@ -48,6 +48,8 @@ use std::collections::{BTreeSet, VecDeque};
 use flatbuffers::FlatBufferBuilder;
 use tidegate_protocol::Id;
 
+pub use sending::{body_hash, encode_message};
+
 use agents::Agents;
 use clock::HybridClock;
 use command::Refusal;
@@ -173,6 +175,8 @@ pub(crate) const fn refuse<T>(reason: Reason, detail: &'static str) -> Result<T,
 pub struct Engine {
     pub(crate) rules: Rules,
     pub(crate) now_us: u64,
+    /// The time that views are of: it goes on in turns that apply nothing.
+    pub(crate) view_us: u64,
     random: u64,
     pub(crate) turn: u32,
     pub(crate) incarnation: u64,
@@ -225,6 +229,23 @@ impl Engine {
         self.conversations.recycle();
     }
 
+    /// Views are of this time from now on; the rules know nothing of it.
+    pub fn look_at(&mut self, now_us: u64) {
+        self.view_us = self.view_us.max(now_us).max(self.now_us);
+    }
+
+    /// What the rules go by.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The time that views are of.
+    #[must_use]
+    pub const fn view_us(&self) -> u64 {
+        self.view_us
+    }
+
     /// Applies one input.
     ///
     /// # Errors
@@ -245,6 +266,10 @@ impl Engine {
             Input::Http { ticket, command } => self.http(*ticket, command, out),
             Input::Tick => {
                 self.tick(out);
+                Ok(())
+            }
+            Input::Stop => {
+                self.write_marks(out);
                 Ok(())
             }
             Input::Quarantined {

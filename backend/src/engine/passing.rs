@@ -79,11 +79,6 @@ impl Engine {
         }
     }
 
-    /// Marks that wait for their time are written now: the backend stops.
-    pub fn write_all(&mut self, out: &mut Output) {
-        self.write_marks(out);
-    }
-
     /// Puts an input aside that broke the engine twice, and answers it.
     pub(crate) fn quarantined(
         &mut self,

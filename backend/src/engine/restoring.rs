@@ -31,6 +31,7 @@ impl Engine {
         let mut engine = Self {
             clock: HybridClock::new(rules.node, ceiling),
             now_us: now_us.max(loaded.clock_floor_us + 1),
+            view_us: now_us,
             random: 0,
             turn: 1,
             incarnation: loaded.incarnation,

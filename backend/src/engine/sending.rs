@@ -85,6 +85,7 @@ impl Engine {
         match view {
             View::Send(send) => self.send(envelope, who, &send, out),
             View::Ack(ack) => self.ack(envelope, who, &ack, out),
+            View::Typing(_) if envelope.settled => Ok(()),
             View::Typing(typing) => {
                 self.typing(who, &typing, out);
                 Ok(())
@@ -131,7 +132,11 @@ impl Engine {
             return Err(Need::Session { principal, session });
         };
         let mut result = Answer::new(envelope.address, n);
-        if n == 0 || n > last.n + 1 {
+        if envelope.settled && n > last.n {
+            // It was not accepted then, and must not be now: the client may use this number for something else.
+            result.outcome = Outcome::Busy;
+            result.reason = Reason::Busy;
+        } else if n == 0 || n > last.n + 1 {
             self.tally.gap += 1;
             result.outcome = Outcome::Gap;
             result.expected_n = last.n + 1;

@@ -28,7 +28,7 @@ impl Engine {
         if self.agents.online() == 0 {
             0
         } else {
-            self.rate.eta_ms(position, self.now_us)
+            self.rate.eta_ms(position, self.view_us)
         }
     }
 
@@ -168,7 +168,7 @@ impl Engine {
             .front()
             .map(|key| self.conversations.at(ConversationKey(key)));
         front.map_or(0, |conversation| {
-            self.now_us.saturating_sub(conversation.row.opened_at_us) / 1_000
+            self.view_us.saturating_sub(conversation.row.opened_at_us) / 1_000
         })
     }
 
@@ -222,7 +222,7 @@ impl Engine {
             .collect();
         LiveView {
             ready,
-            at_us: self.now_us,
+            at_us: self.view_us,
             incarnation: self.incarnation,
             agents,
             agents_online: self.agents.online(),
@@ -237,6 +237,12 @@ impl Engine {
             ledger: self.ledger,
             counters,
         }
+    }
+
+    /// What a visitor calls themselves.
+    #[must_use]
+    pub fn name_of_visitor(&self, id: Id) -> &str {
+        self.people.get(id).map_or("", |person| &person.name)
     }
 
     /// Whether a conversation waits (its visitor is told of places).

@@ -83,27 +83,3 @@ fn the_table_of_close_codes_is_written_down_for_other_languages() {
         &format!("[\n{}\n]\n", lines.join(",\n")),
     );
 }
-
-/// The field names of `table NAME { … }`, in the schema's own words.
-fn fields_in_schema(name: &str) -> Vec<&'static str> {
-    let schema = include_str!("../../schema/tidegate.fbs");
-    let (_, body) = schema
-        .split_once(&format!("table {name} {{"))
-        .expect("a table of the schema");
-    let (body, _) = body.split_once("\n}").expect("a table ends");
-    let code = body
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or(""));
-    code.filter_map(|line| line.split_once(':'))
-        .map(|(field, _)| field.trim())
-        .collect()
-}
-
-#[test]
-fn the_description_of_each_table_has_the_fields_of_the_schema_in_its_order() {
-    let roots = Kind::ALL.iter().map(|kind| kind.table());
-    for table in roots.chain([Cursor::TABLE, Resumed::TABLE]) {
-        let described: Vec<_> = table.fields.iter().map(|field| field.name).collect();
-        assert_eq!(described, fields_in_schema(table.name), "{}", table.name);
-    }
-}

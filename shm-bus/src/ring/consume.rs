@@ -252,6 +252,12 @@ impl Consumer {
         sound && self.condemned.is_none()
     }
 
+    /// Goes back to what was released, as the next consumer of this ring would begin: for users that begin anew
+    /// within one process.
+    pub fn rewind(&mut self) {
+        self.read = self.released;
+    }
+
     /// Why this ring is unusable, if so.
     #[must_use]
     pub fn condemned(&self) -> Option<Damage> {

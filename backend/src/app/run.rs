@@ -1,0 +1,304 @@
+//! A whole backend in one process: seat, store, turn, HTTP; started, slept, stopped.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shm_bus::BusDirectory;
+
+use super::handle::{Wake, door};
+use crate::auth::{self, token_key};
+use crate::bus::Bus;
+use crate::bus::cold::{ColdReader, ReaderPool};
+use crate::bus::link::Gateways;
+use crate::bus::seat::Seat;
+use crate::config::Config;
+use crate::engine::rate::RateLimit;
+use crate::engine::{Engine, Rules};
+use crate::http::{HttpServer, HttpState};
+use crate::journal::Journal;
+use crate::store::data_dir::DataDir;
+use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
+use crate::turn::careful::Careful;
+use crate::turn::{Stepped, Turn, TurnLimits};
+
+/// The longest sleep: a producer may have died between publish and ring.
+const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
+/// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
+const SUSPECT_NOTE: &str = "turn.suspect";
+
+/// Why a backend did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot work; each line names a key and says what to write.
+    #[error("the configuration has mistakes:\n{0}")]
+    Config(String),
+    /// The address of HTTP cannot be had.
+    #[error(
+        "HTTP cannot listen on {address}: {error}. Stop the program that has the port, or set another http_listen"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The bus cannot be had; the sentence says what to do.
+    #[error("{0}")]
+    Bus(String),
+    /// The store cannot be had; the sentence says what to do.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A thread, a file or randomness could not be had.
+    #[error("{0}")]
+    System(String),
+    /// The turn ended because it could not go on; the next start goes on from the store.
+    #[error("the backend cannot go on: {0}. Nothing that was acknowledged is lost; start it again")]
+    Broken(String),
+}
+
+/// The process's hold on a running backend. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Shutdown(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    asked: AtomicBool,
+    wake: Mutex<Option<Wake>>,
+    ready: Mutex<Option<SocketAddr>>,
+    became_ready: Condvar,
+}
+
+impl std::fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shutdown")
+            .field("asked", &self.is_asked())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shutdown {
+    /// Not asked yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the backend to stop in order. Any thread, any number of times.
+    pub fn ask(&self) {
+        self.0.asked.store(true, Ordering::Release);
+        if let Some(wake) = &*self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
+    }
+
+    /// Whether it was asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Acquire)
+    }
+
+    /// Waits until the backend serves; the address of its HTTP.
+    #[must_use]
+    pub fn wait_ready(&self, timeout: Duration) -> Option<SocketAddr> {
+        let ready = self.0.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .0
+            .became_ready
+            .wait_timeout_while(ready, timeout, |ready| ready.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn serves(&self, wake: Wake, address: SocketAddr) {
+        *self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        *self.0.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+        self.0.became_ready.notify_all();
+    }
+}
+
+/// The server's time: the wall clock at the start, then monotonic. It never steps back, whatever the wall does, and
+/// begins above everything that the store knows.
+#[derive(Debug, Clone, Copy)]
+struct ServerClock {
+    base_us: u64,
+    since: Instant,
+}
+
+impl ServerClock {
+    fn above(floor_us: u64) -> Self {
+        Self {
+            base_us: auth::now_us().max(floor_us + 1),
+            since: Instant::now(),
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.base_us + u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX / 2)
+    }
+}
+
+/// What the configuration says to the rules.
+#[must_use]
+pub fn rules_of(config: &Config) -> Rules {
+    Rules {
+        site_id: config.site_id,
+        window_bytes_max: config.window_bytes_max,
+        sessions_max: config.sessions_max.max(4 * config.turn_inputs_max),
+        agent_grace_us: config.agent_grace_s * 1_000_000,
+        visitor_gone_us: config.visitor_gone_s_max * 1_000_000,
+        abandoned_us: config.abandoned_s_max * 1_000_000,
+        marks_delay_us: config.marks_delay_ms_max * 1_000,
+        sends: RateLimit {
+            per_s: config.sends_per_s_max,
+            burst: config.sends_burst_max,
+        },
+        ..Rules::default()
+    }
+}
+
+/// Runs a backend on this thread until it is asked to stop.
+///
+/// # Errors
+/// See [`StartError`]: a sentence that says what was found and what to do.
+pub fn run(config: Config, shutdown: &Shutdown) -> Result<(), StartError> {
+    let mistakes = config.mistakes();
+    if !mistakes.is_empty() {
+        return Err(StartError::Config(mistakes.join("\n")));
+    }
+    let address = config.http_listen;
+    let listener =
+        HttpServer::bind(address).map_err(|error| StartError::Listen { address, error })?;
+    let mut data_dir = DataDir::take(&config.data_dir)?;
+    let key = token_key::load_or_create(&config.token_key_path())?;
+    let bus_directory = BusDirectory::open_or_create(&config.bus_dir)
+        .map_err(|error| StartError::Bus(error.to_string()))?;
+    let mut seat =
+        Seat::take(&bus_directory).map_err(|error| StartError::Bus(error.to_string()))?;
+
+    let mut store = SqliteStore::open(&StoreOptions::from_config(&config)?)?;
+    let checkpoints = store.checkpoint_counters();
+    let loaded = store.load()?;
+    let readers = Readers::start(
+        store.place(),
+        config.site_id,
+        config.reader_threads,
+        config.reads_waiting_max,
+    )?;
+
+    let ringer = seat.ringer();
+    let wake: Wake = Arc::new(move || {
+        ringer.ring();
+    });
+    let (handle, turn_door) = door(Arc::clone(&wake), config.commands_waiting_max);
+    let clock = ServerClock::above(loaded.clock_floor_us);
+    let (started_us, cursors) = (clock.now_us(), loaded.ring_cursors.clone());
+    tracing::info!(
+        backend = format!("{:016x}", seat.instance()),
+        conversations = loaded.conversations.len(),
+        agents = loaded.agents.len(),
+        incarnation = loaded.incarnation,
+        "loaded"
+    );
+    let engine = Engine::new(rules_of(&config), loaded, started_us);
+    let cold = ReaderPool::new(readers.clone(), Arc::clone(&wake));
+    let limits = TurnLimits {
+        inputs_max: config.turn_inputs_max,
+        ..TurnLimits::default()
+    };
+    let mut turn = Turn::new(
+        engine,
+        Bus::new(seat, cold, &cursors),
+        store,
+        turn_door,
+        limits,
+    );
+    let note = data_dir.path().join(SUSPECT_NOTE);
+    let careful = Careful::from_note(&note).map_err(|error| {
+        StartError::System(format!("{} cannot be read: {error}", note.display()))
+    })?;
+    if careful.is_on() {
+        tracing::warn!("an earlier process broke; leftovers are applied one per transaction");
+    }
+    turn.set_careful(careful);
+    if !config.journal_file.as_os_str().is_empty() {
+        let journal = Journal::create(&config.journal_file, started_us).map_err(|error| {
+            StartError::System(format!(
+                "journal_file {} cannot be written: {error}",
+                config.journal_file.display()
+            ))
+        })?;
+        turn.set_journal(journal);
+    }
+
+    let state = HttpState::new(config, handle, readers, key, checkpoints)?;
+    let http = HttpServer::start(listener, state)
+        .map_err(|error| StartError::System(error.to_string()))?;
+    data_dir
+        .say(Some(http.address()))
+        .map_err(|error| StartError::System(error.to_string()))?;
+    shutdown.serves(wake, http.address());
+    tracing::info!(http = %http.address(), "serving");
+
+    let ended = drive(&mut turn, &clock, shutdown);
+    http.stop();
+    match ended {
+        Ok(()) => {
+            turn.stop(clock.now_us(), seed()?)
+                .map_err(StartError::Broken)?;
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(%error, "the turn broke");
+            Err(error)
+        }
+    }
+}
+
+fn seed() -> Result<u64, StartError> {
+    auth::random::u64()
+        .map_err(|error| StartError::System(format!("the system has no randomness: {error}")))
+}
+
+/// Steps until asked to stop, asleep while there is nothing to do.
+fn drive<S: Store, C: ColdReader>(
+    turn: &mut Turn<S, Seat, C>,
+    clock: &ServerClock,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    // One random number per process, then a counter: the engine spreads it (SplitMix64), nobody can guess it.
+    let mut next_seed = seed()?;
+    while !shutdown.is_asked() {
+        next_seed = next_seed.wrapping_add(0xa076_1d64_78bd_642f);
+        let stepped = catch_unwind(AssertUnwindSafe(|| turn.step(clock.now_us(), next_seed)));
+        match stepped {
+            Ok(Stepped::Worked) => {}
+            Ok(Stepped::Idle { wake_at_us }) => {
+                let now_us = clock.now_us();
+                turn.gateways_mut().prepare_sleep();
+                if turn.has_input() || shutdown.is_asked() {
+                    turn.gateways_mut().stay_awake();
+                    continue;
+                }
+                let most_us = wake_at_us.saturating_sub(now_us).clamp(1, SLEEP_US_MAX);
+                turn.gateways_mut().sleep(Duration::from_micros(most_us));
+            }
+            Ok(Stepped::Broken(error)) => {
+                turn.careful_mut().broken(&error);
+                return Err(StartError::Broken(error));
+            }
+            Err(panic) => {
+                let said = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_else(|| "it panicked".to_owned());
+                turn.careful_mut().broken(&said);
+                return Err(StartError::Broken(said));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Messages that left the window: read by reader threads, never by the turn.
+
+use tidegate_protocol::Id;
+
+use crate::engine::connections::{Address, ConnectionKey};
+use crate::engine::conversation::ConversationKey;
+use crate::engine::rows::{MessageRow, TextRange};
+
+/// Messages in one page.
+pub const COLD_PAGE_MESSAGES_MAX: u32 = 128;
+
+/// One page that a connection needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdRequest {
+    /// For whom.
+    pub connection: ConnectionKey,
+    /// The key may be another connection's when the page comes: this tells.
+    pub address: Address,
+    /// Of what.
+    pub conversation: ConversationKey,
+    /// Of what, by id.
+    pub id: Id,
+    /// Everything up to here is had already.
+    pub after: u64,
+}
+
+/// A page, ascending and without a hole from `request.after + 1`; empty when it could not be read.
+#[derive(Debug, Default)]
+pub struct ColdPage {
+    /// What was asked.
+    pub request: Option<ColdRequest>,
+    /// The messages.
+    pub messages: Vec<MessageRow>,
+    /// What their ranges point into.
+    pub text: String,
+}
+
+impl ColdPage {
+    /// A text of one of the messages.
+    #[must_use]
+    pub fn text(&self, range: TextRange) -> &str {
+        self.text
+            .get(range.start as usize..(range.start + range.bytes) as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Reads pages somewhere else.
+pub trait ColdReader {
+    /// Asks for a page. False: too many are being read; ask again later.
+    fn request(&mut self, request: ColdRequest) -> bool;
+    /// A page that is ready.
+    fn take(&mut self) -> Option<ColdPage>;
+    /// Whether `take` would give one.
+    fn is_ready(&self) -> bool;
+}
+
+/// Over the store's reader threads: a page comes back through a bounded channel and rings the turn's bell.
+pub struct ReaderPool {
+    readers: crate::store::Readers,
+    done: crossbeam::channel::Sender<ColdPage>,
+    pages: crossbeam::channel::Receiver<ColdPage>,
+    wake: crate::app::handle::Wake,
+    reading: usize,
+}
+
+/// Pages being read at once; connections beyond it wait as keys.
+const PAGES_READING_MAX: usize = 64;
+
+impl ReaderPool {
+    /// Over these readers.
+    #[must_use]
+    pub fn new(readers: crate::store::Readers, wake: crate::app::handle::Wake) -> Self {
+        let (done, pages) = crossbeam::channel::bounded(PAGES_READING_MAX);
+        Self {
+            readers,
+            done,
+            pages,
+            wake,
+            reading: 0,
+        }
+    }
+}
+
+impl ColdReader for ReaderPool {
+    fn request(&mut self, request: ColdRequest) -> bool {
+        if self.reading >= PAGES_READING_MAX {
+            return false;
+        }
+        let (done, wake) = (self.done.clone(), self.wake.clone());
+        let (id, after) = (request.id, request.after);
+        let asked = self.readers.ask_then(
+            move |reader| reader.history(id, crate::store::read::Direction::After(after), COLD_PAGE_MESSAGES_MAX),
+            move |found| {
+                let page = found.unwrap_or_else(|error| {
+                    tracing::warn!(%error, conversation = %id, "a page of history could not be read");
+                    crate::store::read::HistoryPage::default()
+                });
+                // There is room: no more are being read than the channel holds.
+                let _ = done.send(ColdPage { request: Some(request), messages: page.messages, text: page.text });
+                wake();
+            },
+        );
+        self.reading += usize::from(asked.is_ok());
+        asked.is_ok()
+    }
+
+    fn take(&mut self) -> Option<ColdPage> {
+        let page = self.pages.try_recv().ok()?;
+        self.reading -= 1;
+        Some(page)
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.pages.is_empty()
+    }
+}

@@ -1,0 +1,43 @@
+//! A gateway as the turn sees it: two rings a shard, and whether its process lives. The real one lies in shared
+//! memory ([`super::seat`]); tests and the simulator put both ends into one process ([`super::local`]).
+
+use std::time::Duration;
+
+use shm_bus::{Consumer, Producer};
+
+/// One attached gateway.
+pub trait Link {
+    /// Its instance, never 0.
+    fn instance(&self) -> u64;
+    /// How many shards.
+    fn shards(&self) -> u16;
+    /// The ring that leads here.
+    fn to_backend(&mut self, shard: u16) -> &mut Consumer;
+    /// The ring that leads there.
+    fn to_gateway(&mut self, shard: u16) -> &mut Producer;
+    /// Whether its process lives, stopped or not.
+    fn is_alive(&self) -> bool;
+    /// Removes what a dead one left.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    fn unlink(self) -> Result<(), String>;
+}
+
+/// How gateways are found, and how the turn sleeps.
+pub trait Gateways {
+    /// What is attached.
+    type Link: Link;
+    /// Gateways that came since the last call, attached.
+    fn discover(&mut self) -> Vec<Self::Link>;
+    /// Tells the gateways that this backend lives, and lets visitors in.
+    fn beat(&mut self, now_us: u64);
+    /// Shows the loss ledger to whoever looks at the bus: accepted, delivered, pending, expired.
+    fn show_ledger(&mut self, ledger: [u64; 4]);
+    /// Announces the sleep: from here on producers ring.
+    fn prepare_sleep(&mut self);
+    /// Sleeps, after `prepare_sleep` and one more look at all rings.
+    fn sleep(&mut self, most: Duration);
+    /// Ends what `prepare_sleep` announced, without sleeping.
+    fn stay_awake(&mut self);
+}

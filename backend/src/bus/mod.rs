@@ -1,0 +1,206 @@
+//! Between the rings and the engine: records become inputs, effects become records.
+//!
+//! In the order in which a message meets them:
+//!
+//! - [`link`]: gateways that are attached, and how they are found; [`seat`] over shm-bus, [`local`] in one process
+//! - [`decode`]: a record becomes an [`Input`](crate::engine::input::Input)
+//! - [`port`]: one shard's two rings: how far it was read, what room is reserved for answers
+//! - [`delivery`]: per connection, which conversations it follows and how far it has them
+//! - [`publish`]: effects become records; who cannot be served is *behind* and pulled from its cursor later
+//! - [`cold`]: what left the window, from reader threads
+//! - [`news`]: presence, queue numbers: coalesced, or dropped and counted
+//!
+//! Nothing is queued as bytes for others: a connection that cannot be served now is a key in a list. Only answers
+//! wait as bytes, and of those no more than the inputs that were taken.
+
+pub mod cold;
+pub mod decode;
+pub mod delivery;
+pub mod link;
+pub mod local;
+pub mod news;
+pub mod port;
+pub mod publish;
+pub mod seat;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use flatbuffers::FlatBufferBuilder;
+
+use self::cold::ColdReader;
+use self::delivery::Deliveries;
+use self::link::{Gateways, Link};
+use self::news::News;
+use self::port::Port;
+
+/// Counted since the process started.
+#[derive(Debug, Clone, Default)]
+pub struct BusTally {
+    /// Records written to gateways.
+    pub records_out: u64,
+    /// Transient effects dropped or coalesced for want of room.
+    pub transient_dropped: u64,
+    /// Times that a connection was marked behind.
+    pub marked_behind: u64,
+    /// Messages replayed from memory.
+    pub replayed_warm: u64,
+    /// Messages replayed from the store.
+    pub replayed_cold: u64,
+    /// Bad records met.
+    pub records_bad: u64,
+}
+
+/// One attached gateway and the state of its ports.
+pub(crate) struct Attached<L> {
+    pub(crate) link: L,
+    pub(crate) ports: Vec<Port>,
+    /// Its process ended; its ring is drained to the end, then it is let go.
+    pub(crate) dead: bool,
+    /// The engine was told that it is gone; it leaves after that turn's commit.
+    pub(crate) leaving: bool,
+}
+
+/// All gateways, all deliveries.
+pub struct Bus<G: Gateways, C> {
+    pub(crate) gateways: G,
+    pub(crate) attached: BTreeMap<u64, Attached<G::Link>>,
+    /// Stored cursors of gateways that were not attached yet.
+    pub(crate) stored_cursors: BTreeMap<(u64, u16), u64>,
+    pub(crate) deliveries: Deliveries,
+    /// Connections whose state or receipts have to go out at the end of the publishing.
+    pub(crate) dirty: Vec<crate::engine::connections::ConnectionKey>,
+    pub(crate) cold: C,
+    pub(crate) cold_waiting: VecDeque<crate::engine::connections::ConnectionKey>,
+    pub(crate) news: News,
+    pub(crate) builder: FlatBufferBuilder<'static>,
+    pub(crate) tally: BusTally,
+    next_look_us: u64,
+}
+
+/// How often living gateways are probed.
+const LOOK_EVERY_US: u64 = 100_000;
+
+impl<G: Gateways, C: ColdReader> Bus<G, C> {
+    /// Over a way to find gateways, with the cursors that the store kept.
+    pub fn new(gateways: G, cold: C, cursors: &[crate::engine::rows::RingCursorRow]) -> Self {
+        Self {
+            gateways,
+            attached: BTreeMap::new(),
+            stored_cursors: cursors
+                .iter()
+                .map(|row| ((row.gateway, row.shard), row.position))
+                .collect(),
+            deliveries: Deliveries::default(),
+            dirty: Vec::new(),
+            cold,
+            cold_waiting: VecDeque::new(),
+            news: News::default(),
+            builder: FlatBufferBuilder::new(),
+            tally: BusTally::default(),
+            next_look_us: 0,
+        }
+    }
+
+    /// Attaches gateways that came, notices those that ended. Cheap when called every turn.
+    pub fn look(&mut self, now_us: u64) {
+        for link in self.gateways.discover() {
+            let instance = link.instance();
+            let ports = (0..link.shards())
+                .map(|shard| Port::new(self.stored_cursors.remove(&(instance, shard)).unwrap_or(0)))
+                .collect();
+            self.attached.insert(
+                instance,
+                Attached {
+                    link,
+                    ports,
+                    dead: false,
+                    leaving: false,
+                },
+            );
+        }
+        if now_us < self.next_look_us {
+            return;
+        }
+        self.next_look_us = now_us + LOOK_EVERY_US;
+        self.gateways.beat(now_us);
+        for gateway in self.attached.values_mut() {
+            gateway.dead = gateway.dead || !gateway.link.is_alive();
+        }
+    }
+
+    /// Gateways with a stored cursor whose segment is no longer there: nothing of theirs can come any more.
+    pub fn take_vanished(&mut self) -> Vec<u64> {
+        let mut vanished: Vec<u64> = self
+            .stored_cursors
+            .keys()
+            .map(|&(gateway, _)| gateway)
+            .collect();
+        vanished.dedup();
+        vanished.retain(|gateway| !self.attached.contains_key(gateway));
+        self.stored_cursors.clear();
+        vanished
+    }
+
+    /// A gateway that ended and whose ring is read to the end: its connections are gone. Told once.
+    pub fn next_gone(&mut self) -> Option<u64> {
+        let (&instance, gateway) = self.attached.iter_mut().find(|(_, gateway)| {
+            gateway.dead && !gateway.leaving && gateway.ports.iter().all(|port| port.read_to_end)
+        })?;
+        gateway.leaving = true;
+        Some(instance)
+    }
+
+    /// Lets go of gateways whose end was committed.
+    pub fn unlink_gone(&mut self) {
+        let gone: Vec<u64> = self
+            .attached
+            .iter()
+            .filter(|(_, gateway)| gateway.leaving)
+            .map(|(&instance, _)| instance)
+            .collect();
+        for instance in gone {
+            if let Some(gateway) = self.attached.remove(&instance)
+                && let Err(error) = gateway.link.unlink()
+            {
+                tracing::warn!(
+                    gateway = format!("{instance:016x}"),
+                    error,
+                    "a dead gateway's segment stays"
+                );
+            }
+        }
+    }
+
+    /// Whether a ring or a reader has something that was not taken yet.
+    pub fn has_input(&mut self) -> bool {
+        self.cold.is_ready()
+            || self.attached.values_mut().any(|gateway| {
+                let shards = gateway.link.shards();
+                (0..shards).any(|shard| !gateway.link.to_backend(shard).is_empty())
+            })
+    }
+
+    /// Gateways attached.
+    pub fn gateway_count(&self) -> u32 {
+        u32::try_from(self.attached.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What was counted.
+    pub const fn tally(&self) -> &BusTally {
+        &self.tally
+    }
+
+    /// Connections that are behind now.
+    pub fn behind(&self) -> u64 {
+        self.attached
+            .values()
+            .flat_map(|gateway| &gateway.ports)
+            .map(|port| port.behind.len() as u64)
+            .sum()
+    }
+
+    /// The way to sleep and to be woken.
+    pub const fn gateways_mut(&mut self) -> &mut G {
+        &mut self.gateways
+    }
+}

@@ -1,0 +1,832 @@
+//! Effects become records, in the order of cause, after the commit.
+//!
+//! **Order.** Before a connection is told that its own message became seq 7, it is sent everything up to 6; then its
+//! cursor stands at 7 and nobody sends it its own message again. If it can't be sent everything up to 6 (it is
+//! *behind*), the SendResult goes out all the same (its room was reserved) and its own message comes as a Message
+//! later, when it is pulled: the client knows it by (session, n).
+
+use shm_bus::RecordHeader;
+use tidegate_protocol::{Id, Kind, bus, fb, limits, message};
+use zerocopy::IntoBytes;
+
+use super::Bus;
+use super::cold::{ColdPage, ColdReader, ColdRequest};
+use super::decode::STATE_BYTES_MAX;
+use super::delivery::{Follow, receipt_bit};
+use super::link::{Gateways, Link};
+use super::port::Sent;
+use crate::engine::command::Refusal;
+use crate::engine::connections::{Address, ConnectionKey};
+use crate::engine::conversation::ConversationKey;
+use crate::engine::effect::{About, Detail, Effect, Resume};
+use crate::engine::kinds::{Outcome, Side};
+use crate::engine::{Engine, encode_message};
+
+/// Bytes of conversations in one Welcome; the rest follow as ConversationState.
+const WELCOME_BYTES_MAX: usize = limits::ENVELOPE_PAYLOAD_BYTES_MAX - STATE_BYTES_MAX;
+
+/// Connections that are pulled in one turn; the rest in the next.
+const PULLS_PER_TURN_MAX: usize = 256;
+
+impl<G: Gateways, C: ColdReader> Bus<G, C> {
+    /// Publishes one effect. `Http` effects are the turn's own.
+    pub fn publish(&mut self, engine: &Engine, effect: &Effect, resumes: &[Resume]) {
+        match effect {
+            Effect::Welcome {
+                connection,
+                request,
+                last_n,
+                resumes: range,
+                announced,
+            } => {
+                let resumes = &resumes[range.start as usize..range.end as usize];
+                self.welcome(engine, *connection, *request, *last_n, resumes, *announced);
+            }
+            Effect::Gone { connection } => self.deliveries.remove(*connection),
+            Effect::Close {
+                address,
+                code,
+                retry_ms,
+            } => {
+                let record = bus::CloseRecord {
+                    code: *code,
+                    reserved: 0,
+                    retry_ms: *retry_ms,
+                };
+                self.answer_record(*address, bus::CLOSE, 0, engine.view_us(), record.as_bytes());
+            }
+            Effect::SendResult {
+                to,
+                key,
+                seq,
+                outcome,
+                ..
+            } => {
+                if *outcome == Outcome::Accepted
+                    && let (Some(connection), Some(conversation)) =
+                        (engine.connections().at(*to), *key)
+                {
+                    self.pull(engine, connection, conversation, seq - 1);
+                    if let Some(follow) = self.follow_mut(connection, conversation)
+                        && follow.cursor + 1 == *seq
+                    {
+                        follow.cursor = *seq;
+                    }
+                }
+                self.send_result(engine, effect);
+            }
+            Effect::Refused {
+                to,
+                request,
+                field,
+                refusal,
+            } => self.refused(engine, *to, *request, field, refusal),
+            Effect::Answer { to, request, about } => {
+                self.answer_about(engine, *to, *request, *about)
+            }
+            Effect::Appended { conversation, seq } => {
+                for index in 0..self.deliveries.follower_count(*conversation) {
+                    if let Some(connection) = self.deliveries.follower(*conversation, index) {
+                        self.pull(engine, connection, *conversation, *seq);
+                    }
+                }
+            }
+            Effect::Changed { conversation } => {
+                self.mark(*conversation, None, |follow| follow.state = true)
+            }
+            Effect::Receipt {
+                conversation,
+                side,
+                except,
+            } => {
+                let bit = receipt_bit(*side);
+                self.mark(*conversation, *except, |follow| follow.receipts |= bit);
+            }
+            Effect::Acked {
+                connection,
+                conversation,
+                delivered,
+            } => {
+                if let Some(follow) = self.follow_mut(*connection, *conversation)
+                    && *delivered >= follow.pushed
+                {
+                    let waited = !follow.may_push();
+                    follow.in_flight_bytes = 0;
+                    if waited {
+                        self.catch_up(engine, *connection);
+                    }
+                }
+            }
+            Effect::Joined {
+                conversation,
+                principal,
+                cursor,
+                seq,
+            } => {
+                let connections: Vec<_> = engine.connections().of(*principal).collect();
+                for connection in connections {
+                    if self
+                        .deliveries
+                        .follow(connection, Follow::new(*conversation, *cursor))
+                    {
+                        if let Some(follow) = self.follow_mut(connection, *conversation) {
+                            follow.state = true;
+                        }
+                        self.flush(engine, connection);
+                        self.pull(engine, connection, *conversation, *seq);
+                    }
+                }
+            }
+            Effect::Left {
+                conversation,
+                principal,
+            } => {
+                let connections: Vec<_> = engine.connections().of(*principal).collect();
+                for connection in connections {
+                    if self
+                        .deliveries
+                        .get_mut(connection)
+                        .is_some_and(|d| d.follow_mut(*conversation).is_some())
+                    {
+                        self.deliveries.unfollow(connection, *conversation);
+                        self.say_left(engine, connection, *conversation);
+                    }
+                }
+            }
+            Effect::Typing {
+                conversation,
+                side,
+                active,
+            } => self.typing(engine, *conversation, *side, *active),
+            Effect::Forgotten { conversation } => self.deliveries.forget(*conversation),
+            Effect::Http { .. } => {}
+        }
+    }
+
+    /// Ends the publishing of a turn: states and receipts that changed go out once, reservations end.
+    pub fn end_publish(&mut self, engine: &Engine) {
+        for connection in std::mem::take(&mut self.dirty) {
+            if let Some(delivery) = self.deliveries.get_mut(connection) {
+                delivery.dirty = false;
+                self.flush(engine, connection);
+            }
+        }
+        for gateway in self.attached.values_mut() {
+            for port in &mut gateway.ports {
+                port.reserved_bytes = 0;
+            }
+        }
+    }
+
+    /// Serves those who are behind, and asks for and hands out pages of history, as far as there is room.
+    pub fn serve_waiting(&mut self, engine: &Engine) -> bool {
+        let mut pulls = 0;
+        let instances: Vec<u64> = self.attached.keys().copied().collect();
+        for instance in instances {
+            let shards = self
+                .attached
+                .get(&instance)
+                .map_or(0, |gateway| gateway.ports.len());
+            for shard in 0..shards {
+                if let Some((port, producer)) = self.port_of(instance, shard) {
+                    port.flush_waiting(producer);
+                }
+                while pulls < PULLS_PER_TURN_MAX
+                    && let Some(connection) = self.next_behind(instance, shard)
+                {
+                    pulls += 1;
+                    if self.catch_up(engine, connection) == Sent::NoRoom {
+                        break;
+                    }
+                }
+            }
+        }
+        while let Some(page) = self.cold.take() {
+            pulls += 1;
+            self.hand_out(engine, &page);
+        }
+        for _ in 0..self.cold_waiting.len() {
+            let Some(connection) = self.cold_waiting.pop_front() else {
+                break;
+            };
+            if self.catch_up(engine, connection) == Sent::NoRoom {
+                continue;
+            }
+        }
+        pulls > 0
+    }
+
+    /// Rings the doorbells of gateways that were written to: once a turn.
+    pub fn ring(&mut self) {
+        for gateway in self.attached.values_mut() {
+            for (shard, port) in (0..).zip(&mut gateway.ports) {
+                if std::mem::take(&mut port.written) {
+                    gateway.link.to_gateway(shard).ring();
+                }
+            }
+        }
+    }
+
+    fn next_behind(&mut self, instance: u64, shard: usize) -> Option<ConnectionKey> {
+        let port = self.attached.get_mut(&instance)?.ports.get_mut(shard)?;
+        if !port.waiting.is_empty() {
+            return None;
+        }
+        while let Some(connection) = port.behind.pop_front() {
+            // The key may be another connection's by now.
+            if let Some(delivery) = self.deliveries.get_mut(connection)
+                && delivery.address.gateway == instance
+                && usize::from(delivery.address.shard) == shard
+                && std::mem::take(&mut delivery.behind)
+            {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn welcome(
+        &mut self,
+        engine: &Engine,
+        connection: ConnectionKey,
+        request: u64,
+        last_n: u64,
+        resumes: &[Resume],
+        announced: bool,
+    ) {
+        // Opened and closed within one turn: nobody is there to be welcomed.
+        let Some(found) = engine.connections().get(connection) else {
+            return;
+        };
+        let (address, principal, role) = (found.address, found.principal, found.role);
+        self.deliveries.insert(connection, address, principal, role);
+        let mut states = Vec::new();
+        let mut bytes = 0;
+        for resume in resumes {
+            let state = engine.state_of(resume.conversation, 0, true);
+            let state_bytes = 400
+                + state.visitor_name.len()
+                + state.agent_name.len()
+                + state.last_text.len()
+                + state.page.len();
+            let fits = bytes + state_bytes <= WELCOME_BYTES_MAX
+                && states.len() < limits::CONVERSATIONS_PER_WELCOME_MAX;
+            self.deliveries
+                .follow(connection, Follow::new(resume.conversation, resume.cursor));
+            if fits && !announced {
+                bytes += state_bytes;
+                states.push(message::Resumed {
+                    state,
+                    recovered: resume.recovered,
+                });
+            } else {
+                self.mark_one(connection, resume.conversation, |follow| {
+                    follow.state = true
+                });
+            }
+        }
+        if !announced {
+            let agent = engine
+                .agents()
+                .get(principal)
+                .filter(|_| role.side() == Side::Agent);
+            let name = agent.map_or_else(
+                || engine.name_of_visitor(principal),
+                |agent| agent.row.name.as_str(),
+            );
+            let welcome = message::Welcome {
+                request,
+                principal,
+                role: fb::Role(role.code()),
+                name,
+                heartbeat_ms: 0,
+                last_n,
+                conversations: &states,
+                agents_online: engine.agents().online(),
+                status: fb::AgentStatus(agent.map_or(0, |agent| agent.chosen.value.code())),
+                capacity: agent.map_or(0, |agent| agent.row.capacity),
+            };
+            let mut builder = std::mem::take(&mut self.builder);
+            let payload = welcome.encode(&mut builder);
+            self.answer(address, Kind::Welcome, engine.view_us(), payload);
+            self.builder = builder;
+        }
+        for resume in resumes {
+            let seq = engine
+                .conversations()
+                .get(resume.conversation)
+                .map_or(0, |conversation| conversation.seq);
+            self.pull(engine, connection, resume.conversation, seq);
+        }
+    }
+
+    fn send_result(&mut self, engine: &Engine, effect: &Effect) {
+        let Effect::SendResult {
+            to,
+            n,
+            outcome,
+            conversation,
+            seq,
+            at_us,
+            expected_n,
+            retry_ms,
+            reason,
+            detail,
+            ..
+        } = effect
+        else {
+            return;
+        };
+        shm_bus::fault::point("turn.before_ack");
+        let reference;
+        let detail = match detail {
+            Detail::Text(text) => text,
+            Detail::Reference(id) => {
+                reference = format!("reference {id}");
+                reference.as_str()
+            }
+        };
+        let result = message::SendResult {
+            n: *n,
+            outcome: fb::SendOutcome(outcome.code()),
+            conversation: *conversation,
+            seq: *seq,
+            at_us: *at_us,
+            expected_n: *expected_n,
+            retry_ms: *retry_ms,
+            reason: fb::Reason(reason.code()),
+            detail,
+        };
+        let mut builder = std::mem::take(&mut self.builder);
+        let payload = result.encode(&mut builder);
+        self.answer(*to, Kind::SendResult, engine.view_us(), payload);
+        self.builder = builder;
+    }
+
+    fn refused(
+        &mut self,
+        engine: &Engine,
+        to: Address,
+        request: u64,
+        field: &str,
+        refusal: &Refusal,
+    ) {
+        let error = message::Error {
+            request,
+            reason: fb::Reason(refusal.reason.code()),
+            field,
+            detail: &refusal.detail,
+            retry_ms: refusal.retry_ms,
+        };
+        let mut builder = std::mem::take(&mut self.builder);
+        let payload = error.encode(&mut builder);
+        self.answer(to, Kind::Error, engine.view_us(), payload);
+        self.builder = builder;
+    }
+
+    fn answer_about(&mut self, engine: &Engine, to: Address, request: u64, about: About) {
+        let mut builder = std::mem::take(&mut self.builder);
+        match about {
+            About::Conversation(key) => {
+                let asks = engine
+                    .connections()
+                    .at(to)
+                    .and_then(|key| engine.connections().get(key));
+                let conversation = engine.conversations().at(key);
+                let mine = asks.is_none_or(|asks| conversation.side_of(asks.principal).is_some());
+                let payload = engine.state_of(key, request, mine).encode(&mut builder);
+                self.answer(to, Kind::ConversationState, engine.view_us(), payload);
+            }
+            About::Agent(id) => {
+                if let Some(presence) = engine.presence_of(id, request) {
+                    let payload = presence.encode(&mut builder);
+                    self.answer(to, Kind::Presence, engine.view_us(), payload);
+                }
+            }
+        }
+        self.builder = builder;
+    }
+
+    /// The conversation is no longer theirs.
+    fn say_left(
+        &mut self,
+        engine: &Engine,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+    ) {
+        let Some(address) = self
+            .deliveries
+            .get(connection)
+            .map(|delivery| delivery.address)
+        else {
+            return;
+        };
+        let mut builder = std::mem::take(&mut self.builder);
+        let payload = engine.state_of(conversation, 0, false).encode(&mut builder);
+        self.answer(address, Kind::ConversationState, engine.view_us(), payload);
+        self.builder = builder;
+    }
+
+    fn typing(&mut self, engine: &Engine, conversation: ConversationKey, side: Side, active: bool) {
+        let Some(found) = engine.conversations().get(conversation) else {
+            return;
+        };
+        let name = match side {
+            Side::Visitor => &*found.visitor_name,
+            Side::Agent => found
+                .row
+                .agent
+                .and_then(|id| engine.agents().get(id))
+                .map_or("", |agent| agent.row.name.as_str()),
+        };
+        let notice = message::TypingNotice {
+            conversation: found.row.id,
+            side: fb::Side(side.code()),
+            name,
+            active,
+        };
+        let mut builder = std::mem::take(&mut self.builder);
+        let payload = notice.encode(&mut builder);
+        for index in 0..self.deliveries.follower_count(conversation) {
+            let Some(connection) = self.deliveries.follower(conversation, index) else {
+                continue;
+            };
+            let Some(delivery) = self.deliveries.get(connection) else {
+                continue;
+            };
+            if delivery.role.side() == side {
+                continue;
+            }
+            let address = delivery.address;
+            if self.offer(address, Kind::TypingNotice, engine.view_us(), payload) == Sent::NoRoom {
+                self.tally.transient_dropped += 1;
+            }
+        }
+        self.builder = builder;
+    }
+
+    /// Sends a connection what it lacks of one conversation, up to a seq, as far as there is room, credit and memory.
+    fn pull(
+        &mut self,
+        engine: &Engine,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+        up_to: u64,
+    ) -> Sent {
+        let Some(delivery) = self.deliveries.get(connection) else {
+            return Sent::Yes;
+        };
+        let address = delivery.address;
+        if delivery.behind {
+            return Sent::NoRoom;
+        }
+        let Some(found) = engine.conversations().get(conversation) else {
+            return Sent::Yes;
+        };
+        loop {
+            let Some(follow) = self.follow_mut(connection, conversation) else {
+                return Sent::Yes;
+            };
+            if follow.cursor >= up_to || follow.cold || !follow.may_push() {
+                return Sent::Yes;
+            }
+            let seq = follow.cursor + 1;
+            let entry = found
+                .position_of(seq)
+                .and_then(|position| engine.window().get(position));
+            let Some(entry) = entry else {
+                let after = follow.cursor;
+                self.ask_cold(ColdRequest {
+                    connection,
+                    address,
+                    conversation,
+                    id: found.row.id,
+                    after,
+                });
+                return Sent::Yes;
+            };
+            if self.offer(address, Kind::Message, entry.at_us, entry.payload) == Sent::NoRoom {
+                self.set_behind(connection);
+                return Sent::NoRoom;
+            }
+            self.pushed(connection, conversation, seq, entry.payload.len());
+        }
+    }
+
+    fn pushed(
+        &mut self,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+        seq: u64,
+        bytes: usize,
+    ) {
+        if let Some(follow) = self.follow_mut(connection, conversation) {
+            follow.cursor = seq;
+            follow.pushed = seq;
+            follow.in_flight_bytes = follow
+                .in_flight_bytes
+                .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Sends a connection everything that it lacks.
+    fn catch_up(&mut self, engine: &Engine, connection: ConnectionKey) -> Sent {
+        if self.flush(engine, connection) == Sent::NoRoom {
+            return Sent::NoRoom;
+        }
+        let count = self
+            .deliveries
+            .get(connection)
+            .map_or(0, |delivery| delivery.follows.len());
+        for index in 0..count {
+            let Some(delivery) = self.deliveries.get(connection) else {
+                break;
+            };
+            let Some(follow) = delivery.follows.get(index).copied() else {
+                break;
+            };
+            let Some(found) = engine.conversations().get(follow.conversation) else {
+                continue;
+            };
+            if follow.cursor < found.seq
+                && self.pull(engine, connection, follow.conversation, found.seq) == Sent::NoRoom
+            {
+                return Sent::NoRoom;
+            }
+        }
+        Sent::Yes
+    }
+
+    /// Sends a connection the states and receipts that changed.
+    fn flush(&mut self, engine: &Engine, connection: ConnectionKey) -> Sent {
+        let Some(delivery) = self.deliveries.get(connection) else {
+            return Sent::Yes;
+        };
+        if delivery.behind {
+            return Sent::NoRoom;
+        }
+        let (address, count) = (delivery.address, delivery.follows.len());
+        let mut builder = std::mem::take(&mut self.builder);
+        let mut sent = Sent::Yes;
+        for index in 0..count {
+            let Some(follow) = self
+                .deliveries
+                .get(connection)
+                .and_then(|d| d.follows.get(index))
+                .copied()
+            else {
+                break;
+            };
+            if (!follow.state && follow.receipts == 0)
+                || engine.conversations().get(follow.conversation).is_none()
+            {
+                continue;
+            }
+            sent = self.flush_one(engine, address, &follow, &mut builder);
+            if sent == Sent::NoRoom {
+                break;
+            }
+            if let Some(follow) = self.follow_mut(connection, follow.conversation) {
+                follow.state = false;
+                follow.receipts = 0;
+            }
+        }
+        self.builder = builder;
+        if sent == Sent::NoRoom {
+            self.set_behind(connection);
+        }
+        sent
+    }
+
+    /// The state carries both sides' marks: with it no receipt is needed.
+    fn flush_one(
+        &mut self,
+        engine: &Engine,
+        address: Address,
+        follow: &Follow,
+        builder: &mut flatbuffers::FlatBufferBuilder<'static>,
+    ) -> Sent {
+        if follow.state {
+            let payload = engine
+                .state_of(follow.conversation, 0, true)
+                .encode(builder);
+            return self.offer(address, Kind::ConversationState, engine.view_us(), payload);
+        }
+        for side in [Side::Visitor, Side::Agent] {
+            if follow.receipts & receipt_bit(side) != 0 {
+                let payload = engine.receipt_of(follow.conversation, side).encode(builder);
+                if self.offer(address, Kind::Receipt, engine.view_us(), payload) == Sent::NoRoom {
+                    return Sent::NoRoom;
+                }
+            }
+        }
+        Sent::Yes
+    }
+
+    fn ask_cold(&mut self, request: ColdRequest) {
+        if self.cold.request(request) {
+            if let Some(follow) = self.follow_mut(request.connection, request.conversation) {
+                follow.cold = true;
+            }
+        } else {
+            self.cold_waiting.push_back(request.connection);
+        }
+    }
+
+    /// A page came: it goes to the one who asked, if that one still is there and still lacks it.
+    fn hand_out(&mut self, engine: &Engine, page: &ColdPage) {
+        let Some(request) = page.request else { return };
+        let same = self
+            .deliveries
+            .get(request.connection)
+            .is_some_and(|d| d.address == request.address);
+        if !same {
+            return;
+        }
+        let Some(follow) = self.follow_mut(request.connection, request.conversation) else {
+            return;
+        };
+        follow.cold = false;
+        let mut builder = std::mem::take(&mut self.builder);
+        for row in &page.messages {
+            let Some(follow) = self.follow_mut(request.connection, request.conversation) else {
+                break;
+            };
+            if row.conversation != request.id || !follow.may_push() {
+                break;
+            }
+            if row.seq != follow.cursor + 1 {
+                continue;
+            }
+            let payload = encode_message(
+                &mut builder,
+                row,
+                page.text(row.sender_name),
+                page.text(row.text),
+            );
+            if self.offer(request.address, Kind::Message, row.at_us, payload) == Sent::NoRoom {
+                self.set_behind(request.connection);
+                break;
+            }
+            self.tally.replayed_cold += 1;
+            self.pushed(
+                request.connection,
+                request.conversation,
+                row.seq,
+                payload.len(),
+            );
+        }
+        self.builder = builder;
+        if page.messages.is_empty() {
+            // Unreadable, or removed by retention: asking again at once would go round and round.
+            tracing::warn!(conversation = %request.id, after = request.after, "a page of history came back empty");
+            return;
+        }
+        self.catch_up(engine, request.connection);
+    }
+
+    fn follow_mut(
+        &mut self,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+    ) -> Option<&mut Follow> {
+        self.deliveries
+            .get_mut(connection)?
+            .follow_mut(conversation)
+    }
+
+    fn mark(
+        &mut self,
+        conversation: ConversationKey,
+        except: Option<ConnectionKey>,
+        edit: impl Fn(&mut Follow),
+    ) {
+        for index in 0..self.deliveries.follower_count(conversation) {
+            if let Some(connection) = self.deliveries.follower(conversation, index)
+                && Some(connection) != except
+            {
+                self.mark_one(connection, conversation, &edit);
+            }
+        }
+    }
+
+    fn mark_one(
+        &mut self,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+        edit: impl Fn(&mut Follow),
+    ) {
+        let Some(delivery) = self.deliveries.get_mut(connection) else {
+            return;
+        };
+        if let Some(follow) = delivery.follow_mut(conversation) {
+            edit(follow);
+        }
+        if !std::mem::replace(&mut delivery.dirty, true) {
+            self.dirty.push(connection);
+        }
+    }
+
+    fn set_behind(&mut self, connection: ConnectionKey) {
+        let Some(delivery) = self.deliveries.get_mut(connection) else {
+            return;
+        };
+        if std::mem::replace(&mut delivery.behind, true) {
+            return;
+        }
+        let address = delivery.address;
+        self.tally.marked_behind += 1;
+        if let Some((port, _)) = self.port_of(address.gateway, usize::from(address.shard)) {
+            port.behind.push_back(connection);
+        }
+    }
+
+    /// The port of a shard; `None` once its gateway is gone: nothing is written for it any more.
+    fn port_of(
+        &mut self,
+        instance: u64,
+        shard: usize,
+    ) -> Option<(&mut super::Port, &mut shm_bus::Producer)> {
+        let gateway = self
+            .attached
+            .get_mut(&instance)
+            .filter(|gateway| !gateway.dead)?;
+        let port = gateway.ports.get_mut(shard)?;
+        Some((port, gateway.link.to_gateway(u16::try_from(shard).ok()?)))
+    }
+
+    fn answer(&mut self, to: Address, kind: Kind, at_us: u64, payload: &[u8]) {
+        self.answer_record(
+            to,
+            bus::ENVELOPE_DOWN,
+            u16::from(kind as u8),
+            at_us,
+            payload,
+        );
+    }
+
+    fn answer_record(&mut self, to: Address, record: u16, flags: u16, at_us: u64, payload: &[u8]) {
+        let header = header(to, record, flags, at_us);
+        if let Some((port, producer)) = self.port_of(to.gateway, usize::from(to.shard)) {
+            port.answer(producer, header, payload);
+            self.tally.records_out += 1;
+        }
+    }
+
+    /// Writes an envelope if there is room for it. A gateway that is gone takes everything.
+    fn offer(&mut self, to: Address, kind: Kind, at_us: u64, payload: &[u8]) -> Sent {
+        let header = header(to, bus::ENVELOPE_DOWN, u16::from(kind as u8), at_us);
+        let Some((port, producer)) = self.port_of(to.gateway, usize::from(to.shard)) else {
+            return Sent::Yes;
+        };
+        let sent = port.offer(producer, header, payload);
+        self.tally.records_out += u64::from(sent == Sent::Yes);
+        sent
+    }
+
+    /// Offers one record to every shard of every gateway (a broadcast).
+    pub(crate) fn offer_everywhere(&mut self, kind: Kind, at_us: u64, payload: &[u8]) {
+        let flags = u16::from(kind as u8);
+        for gateway in self.attached.values_mut().filter(|gateway| !gateway.dead) {
+            for (shard, port) in (0..).zip(&mut gateway.ports) {
+                let to = Address {
+                    gateway: 0,
+                    shard,
+                    slot: 0,
+                    generation: 0,
+                };
+                let header = header(to, bus::BROADCAST, flags, at_us);
+                match port.offer(gateway.link.to_gateway(shard), header, payload) {
+                    Sent::Yes => self.tally.records_out += 1,
+                    Sent::NoRoom => self.tally.transient_dropped += 1,
+                }
+            }
+        }
+    }
+
+    /// Offers a transient envelope to one connection; false when it was dropped.
+    pub(crate) fn offer_transient(
+        &mut self,
+        to: Address,
+        kind: Kind,
+        at_us: u64,
+        payload: &[u8],
+    ) -> bool {
+        let sent = self.offer(to, kind, at_us, payload) == Sent::Yes;
+        self.tally.transient_dropped += u64::from(!sent);
+        sent
+    }
+}
+
+fn header(to: Address, kind: u16, flags: u16, at_us: u64) -> RecordHeader {
+    RecordHeader {
+        kind,
+        flags,
+        partition: 0,
+        shard: to.shard,
+        slot: to.slot,
+        generation: to.generation,
+        principal: Id::ABSENT.0,
+        trace: at_us,
+    }
+}

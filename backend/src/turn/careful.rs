@@ -1,0 +1,219 @@
+//! After a broken end: which input was it?
+//!
+//! A panic names the input that was being applied; a commit that can never succeed names it when the turn had only
+//! one. The process ends and notes that in a small file beside the database. The next start is careful: inputs one
+//! per transaction until the leftovers are through, so that the next break names its input for certain. An input
+//! that broke two ends is not applied a third time: it goes into quarantine.
+//!
+//! The file is a note, not a promise: if it is lost, one more restart finds the input again.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Breaks after which an input is put aside.
+const BREAKS_MAX: u32 = 2;
+
+/// One place in a ring: the end of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Gateway.
+    pub gateway: u64,
+    /// Ring.
+    pub shard: u16,
+    /// Position behind the record.
+    pub position: u64,
+}
+
+/// An input under suspicion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Where it lies; `None`: it could not be told.
+    pub place: Option<Place>,
+    /// How often it broke the engine.
+    pub breaks: u32,
+    /// How.
+    pub error: String,
+}
+
+/// What to do with an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// As ever.
+    Apply,
+    /// It broke the engine twice.
+    Quarantine {
+        /// How.
+        error: String,
+    },
+}
+
+/// How careful this turn is.
+#[derive(Debug, Default)]
+pub struct Careful {
+    on: bool,
+    suspect: Option<Suspect>,
+    note: Option<PathBuf>,
+    /// What is being applied.
+    applying: Option<Place>,
+    broke: Option<Suspect>,
+}
+
+impl Careful {
+    /// As the note of an earlier end says; without one, not careful.
+    ///
+    /// # Errors
+    /// If there is a note and it cannot be read. (One that makes no sense counts as naming nothing.)
+    pub fn from_note(note: &Path) -> io::Result<Self> {
+        let suspect = match fs::read(note) {
+            Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or(Suspect {
+                place: None,
+                breaks: 1,
+                error: "an earlier end left an unreadable note".to_owned(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            on: suspect.is_some(),
+            suspect,
+            note: Some(note.to_owned()),
+            applying: None,
+            broke: None,
+        })
+    }
+
+    /// Without a file, for tests and the simulator: `suspect` is what an earlier turn's [`Careful::broken`] said.
+    #[must_use]
+    pub const fn after(suspect: Option<Suspect>) -> Self {
+        Self {
+            on: suspect.is_some(),
+            suspect,
+            note: None,
+            applying: None,
+            broke: None,
+        }
+    }
+
+    /// Inputs one per transaction?
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// An input of a ring is about to be applied.
+    pub fn before(&mut self, gateway: u64, shard: u16, position: u64) -> Verdict {
+        let place = Place {
+            gateway,
+            shard,
+            position,
+        };
+        self.applying = Some(place);
+        match &self.suspect {
+            Some(suspect) if suspect.place == Some(place) && suspect.breaks >= BREAKS_MAX => {
+                Verdict::Quarantine {
+                    error: suspect.error.clone(),
+                }
+            }
+            _ => Verdict::Apply,
+        }
+    }
+
+    /// A request over HTTP is about to be applied: it dies with the process, nothing is left of it.
+    pub const fn before_http(&mut self) {
+        self.applying = None;
+    }
+
+    /// All leftovers are through.
+    pub fn leftovers_done(&mut self) {
+        if !std::mem::replace(&mut self.on, false) {
+            return;
+        }
+        tracing::info!("the leftovers of a broken end are through");
+        self.suspect = None;
+        if let Some(note) = &self.note
+            && let Err(error) = fs::remove_file(note)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, note = %note.display(), "the note of a broken end stays");
+        }
+    }
+
+    /// A commit can never succeed.
+    pub fn commit_broke(&mut self, alone: bool, error: &str) {
+        if !alone {
+            self.applying = None;
+        }
+        self.broken(error);
+    }
+
+    /// The turn broke; says what the next start has to know, and notes it.
+    pub fn broken(&mut self, error: &str) -> Suspect {
+        if let Some(broke) = &self.broke {
+            return broke.clone();
+        }
+        let place = self.applying;
+        let before = self
+            .suspect
+            .as_ref()
+            .filter(|suspect| place.is_some() && suspect.place == place);
+        let breaks = before.map_or(0, |suspect| suspect.breaks) + 1;
+        let suspect = Suspect {
+            place,
+            breaks,
+            error: error.to_owned(),
+        };
+        if let Some(note) = &self.note {
+            let json =
+                serde_json::to_vec(&suspect).expect("invariant: a note has only string keys");
+            if let Err(error) = fs::write(note, json) {
+                tracing::warn!(%error, note = %note.display(), "cannot note which input broke the turn");
+            }
+        }
+        self.broke = Some(suspect.clone());
+        suspect
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_put_aside_after_its_second_break_and_not_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let note = directory.path().join("note");
+        let mut first = Careful::from_note(&note).unwrap();
+        assert!(!first.is_on());
+        assert_eq!(first.before(1, 0, 640), Verdict::Apply);
+        first.broken("panic");
+
+        let mut second = Careful::from_note(&note).unwrap();
+        assert!(second.is_on());
+        assert_eq!(second.before(1, 0, 320), Verdict::Apply);
+        assert_eq!(second.before(1, 0, 640), Verdict::Apply);
+        second.broken("panic again");
+
+        let mut third = Careful::from_note(&note).unwrap();
+        assert_eq!(third.before(1, 0, 320), Verdict::Apply);
+        assert_eq!(
+            third.before(1, 0, 640),
+            Verdict::Quarantine {
+                error: "panic again".to_owned()
+            }
+        );
+        third.leftovers_done();
+        assert!(!third.is_on());
+        assert!(!Careful::from_note(&note).unwrap().is_on());
+    }
+
+    #[test]
+    fn a_break_of_a_whole_turn_blames_nobody_yet() {
+        let mut careful = Careful::default();
+        careful.before(1, 0, 640);
+        careful.commit_broke(false, "constraint");
+        assert_eq!(careful.broken("").place, None);
+    }
+}

@@ -1,0 +1,339 @@
+//! The turn: take what is there → apply → one WriteSet, one commit → publish → release.
+//!
+//! One thread owns all domain state and steps through it; [`Turn::step`] is one turn. It never waits: the caller
+//! sleeps on the bell ([`crate::app`]) or moves virtual time (the simulator). Nothing is published and no ring space
+//! is given back before the commit of what was taken.
+//!
+//! | what fails | what follows |
+//! | --- | --- |
+//! | commit: busy, full, a write | the WriteSet is kept and submitted again with backoff; nothing is taken, so rings push back; HTTP is answered `busy` |
+//! | commit: anything else; a panic | [`Stepped::Broken`]: the caller ends, and a new start rebuilds from the store |
+//! | the same input twice | after a broken end the next start is *careful* ([`careful`]): leftovers one per transaction; an input that breaks the engine twice is put into quarantine and answered |
+//!
+//! Files: [`take`](self) inputs, [`commit`](self), and how a broken input is told apart, [`careful`].
+
+pub mod careful;
+mod commit;
+mod take;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use shm_bus::RecordCopy;
+use tokio::sync::oneshot;
+
+use self::careful::Careful;
+use crate::app::command::{HttpAnswer, Refusal};
+use crate::app::handle::TurnDoor;
+use crate::app::live_view::{Counters, LIVE_VIEW_MS};
+use crate::bus::Bus;
+use crate::bus::cold::ColdReader;
+use crate::bus::link::Gateways;
+use crate::engine::Engine;
+use crate::engine::effect::Output;
+use crate::engine::input::Input;
+use crate::engine::loaded::{Found, Need};
+use crate::journal::Journal;
+use crate::store::{Store, StoreError};
+
+/// Bounds of one turn.
+#[derive(Debug, Clone)]
+pub struct TurnLimits {
+    /// Inputs, over all rings and HTTP.
+    pub inputs_max: usize,
+    /// Inputs from one ring before the next one's turn.
+    pub inputs_per_visit: usize,
+    /// Point reads on the turn's connection; past it the turn ends early.
+    pub lookups_max: usize,
+    /// Largest record, header included, of any gateway.
+    pub record_bytes_max: usize,
+}
+
+impl Default for TurnLimits {
+    fn default() -> Self {
+        Self {
+            inputs_max: 4_096,
+            inputs_per_visit: 64,
+            lookups_max: 512,
+            record_bytes_max: shm_bus::RECORD_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// What one step did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Something: step again at once.
+    Worked,
+    /// Nothing: step again when the bell rings, or at this time.
+    Idle {
+        /// The server's time.
+        wake_at_us: u64,
+    },
+    /// The store is broken for good, or does not agree with memory: end the process and start anew.
+    Broken(String),
+}
+
+/// A commit that did not go through yet.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at_us: u64,
+    attempts: u32,
+}
+
+type Asker = oneshot::Sender<Result<HttpAnswer, Refusal>>;
+
+/// All of it.
+pub struct Turn<S, G: Gateways, C> {
+    pub(crate) engine: Engine,
+    pub(crate) bus: Bus<G, C>,
+    pub(crate) store: S,
+    door: TurnDoor,
+    journal: Option<Journal>,
+    limits: TurnLimits,
+    out: Output,
+    copy: RecordCopy,
+    /// Who asked over HTTP in this turn; a ticket is an index.
+    asked: Vec<Option<Asker>>,
+    retry: Option<Retry>,
+    careful: Careful,
+    /// Which ring is visited first.
+    first_visit: usize,
+    /// `begin_turn` was called for the running turn.
+    begun: bool,
+    inputs: usize,
+    lookups: usize,
+    counters: Counters,
+    live_next_us: u64,
+    live_due: bool,
+    ready: bool,
+    looked: bool,
+}
+
+impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
+    /// Puts the parts together. The engine was made from what this store loaded.
+    pub fn new(
+        engine: Engine,
+        bus: Bus<G, C>,
+        store: S,
+        door: TurnDoor,
+        limits: TurnLimits,
+    ) -> Self {
+        Self {
+            engine,
+            bus,
+            store,
+            door,
+            journal: None,
+            out: Output::default(),
+            copy: RecordCopy::with_room(limits.record_bytes_max),
+            limits,
+            asked: Vec::new(),
+            retry: None,
+            careful: Careful::default(),
+            first_visit: 0,
+            begun: false,
+            inputs: 0,
+            lookups: 0,
+            counters: Counters::default(),
+            live_next_us: 0,
+            live_due: true,
+            ready: true,
+            looked: false,
+        }
+    }
+
+    /// Writes every input down from now on.
+    pub fn set_journal(&mut self, journal: Journal) {
+        self.journal = Some(journal);
+    }
+
+    /// Begins in the way that an earlier, broken end made necessary.
+    pub fn set_careful(&mut self, careful: Careful) {
+        self.careful = careful;
+    }
+
+    /// How it stands with care; after a panic it names the input that was being applied.
+    #[must_use]
+    pub const fn careful(&self) -> &Careful {
+        &self.careful
+    }
+
+    /// To tell it that the turn broke.
+    pub const fn careful_mut(&mut self) -> &mut Careful {
+        &mut self.careful
+    }
+
+    /// The rules and what they stand at.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The way to sleep and to be woken.
+    pub const fn gateways_mut(&mut self) -> &mut G {
+        self.bus.gateways_mut()
+    }
+
+    /// Whether something came that a sleeping turn would miss: asked between announcing the sleep and sleeping.
+    pub fn has_input(&mut self) -> bool {
+        !self.door.requests.is_empty() || (self.retry.is_none() && self.bus.has_input())
+    }
+
+    /// One turn. `seed` is fresh randomness; with `now_us` and the inputs it is all that decides.
+    pub fn step(&mut self, now_us: u64, seed: u64) -> Stepped {
+        if let Some(retry) = self.retry {
+            return self.submit_again(now_us, retry);
+        }
+        self.engine.look_at(now_us);
+        self.bus.look(now_us);
+        self.begun = false;
+        self.inputs = 0;
+        self.lookups = 0;
+        if let Err(error) = self.take_all(now_us, seed) {
+            return Stepped::Broken(format!("a lookup failed: {error}"));
+        }
+        let worked = self.begun;
+        if worked {
+            self.engine.end_turn(&mut self.out);
+            self.counters.turns += 1;
+            self.counters.inputs += self.inputs as u64;
+            if let Some(stepped) = self.commit(now_us) {
+                return stepped;
+            }
+            self.publish_and_release();
+        }
+        self.after(now_us, worked)
+    }
+
+    /// Applies one input; facts that the engine lacks are looked up.
+    fn apply(&mut self, input: &Input<'_>, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        if !self.begun {
+            self.begun = true;
+            self.engine.begin_turn(now_us, seed);
+            self.out.clear();
+            self.out.writes.at_us = self.engine.now_us();
+            shm_bus::fault::point("turn.before_apply");
+            if let Some(journal) = &mut self.journal {
+                journal.begin(self.engine.now_us(), seed);
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.input(input);
+        }
+        self.inputs += 1;
+        while let Err(need) = self.engine.apply(input, &mut self.out) {
+            self.lookups += 1;
+            self.counters.lookups += 1;
+            let found = look_up(&mut self.store, need)?;
+            self.engine.provide(need, found);
+        }
+        Ok(())
+    }
+
+    /// What needs no commit: those who are behind, news, the doorbells, the live view.
+    fn after(&mut self, now_us: u64, worked: bool) -> Stepped {
+        let served = self.bus.serve_waiting(&self.engine);
+        let news_us = self.bus.tell_news(&mut self.engine, now_us);
+        self.bus.end_publish(&self.engine);
+        self.bus.ring();
+        self.live_due |= worked;
+        if self.live_due && now_us >= self.live_next_us {
+            self.live_due = false;
+            self.live_next_us = now_us + LIVE_VIEW_MS * 1_000;
+            self.show(now_us);
+        }
+        if worked || served {
+            return Stepped::Worked;
+        }
+        let live_us = if self.live_due {
+            self.live_next_us
+        } else {
+            u64::MAX
+        };
+        Stepped::Idle {
+            wake_at_us: self.engine.next_tick_us().min(news_us).min(live_us),
+        }
+    }
+
+    /// Publishes a snapshot.
+    fn show(&mut self, now_us: u64) {
+        let tally = self.bus.tally().clone();
+        let mut counters = self.counters.clone();
+        counters.records_out = tally.records_out;
+        counters.transient_dropped = tally.transient_dropped;
+        counters.marked_behind = tally.marked_behind;
+        counters.replayed_warm = tally.replayed_warm;
+        counters.replayed_cold = tally.replayed_cold;
+        counters.records_bad = tally.records_bad;
+        counters.behind = self.bus.behind();
+        self.engine.look_at(now_us);
+        let view = self
+            .engine
+            .live_view(self.ready, self.bus.gateway_count(), counters);
+        let ledger = view.ledger;
+        let delivered = ledger.delivered_to_agent + ledger.delivered_to_visitor;
+        let accepted = ledger.accepted_to_agent + ledger.accepted_to_visitor;
+        self.bus
+            .gateways_mut()
+            .show_ledger([accepted, delivered, ledger.pending, ledger.expired]);
+        // Nobody may be listening any more; then nobody misses it.
+        let _ = self.door.live.send(Arc::new(view));
+    }
+
+    /// Stops in order: marks are written, the store is closed, HTTP is told that nobody is there.
+    ///
+    /// # Errors
+    /// If the last commit or the closing failed.
+    pub fn stop(mut self, now_us: u64, seed: u64) -> Result<(), String> {
+        self.ready = false;
+        self.show(now_us);
+        if self.retry.is_none() {
+            self.begun = false;
+            self.apply(&Input::Stop, now_us, seed)
+                .map_err(|error| error.to_string())?;
+            if self.commit(now_us).is_none() {
+                self.publish_and_release();
+                self.bus.end_publish(&self.engine);
+                self.bus.ring();
+            }
+        }
+        if let Some(journal) = self.journal.take() {
+            journal.close();
+        }
+        self.store.close().map_err(|error| error.to_string())
+    }
+}
+
+/// One point read.
+pub(crate) fn look_up<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError> {
+    Ok(match need {
+        Need::Session { principal, session } => Found::Session(store.session(principal, session)?),
+        Need::Sent {
+            principal,
+            session,
+            n,
+        } => Found::Sent(store.sent(principal, session, n)?),
+        Need::Visitor { id } => Found::Visitor(store.visitor(id)?),
+        Need::Conversation { id } => Found::Conversation(store.conversation(id)?.map(Box::new)),
+        Need::IdempotencyKey {
+            principal,
+            key_hash,
+        } => Found::IdempotencyKey(store.idempotency_key(principal, key_hash)?),
+        Need::Pending {
+            conversation,
+            above,
+            up_to,
+        } => Found::Pending(store.pending(conversation, above, up_to)?),
+    })
+}
+
+/// An HTTP command as an input.
+fn http_input(ticket: usize, command: crate::app::command::HttpCommand) -> Input<'static> {
+    let ticket =
+        u32::try_from(ticket).expect("invariant: a turn's requests are bounded by inputs_max");
+    Input::Http {
+        ticket,
+        command: Cow::Owned(command),
+    }
+}

@@ -1,0 +1,202 @@
+//! Taking inputs: from each ring in turn, from HTTP, from the clock. A ring is visited only while its way back has
+//! room for the answers; the ring of a gateway that died is drained to its end, whatever the room.
+
+use shm_bus::{Read, RecordHeader};
+
+use super::careful::Verdict;
+use super::{Turn, http_input};
+use crate::bus::cold::ColdReader;
+use crate::bus::decode::{ANSWER_BYTES_MAX, answer_bytes, decode};
+use crate::bus::link::{Gateways, Link};
+use crate::engine::input::Input;
+use crate::store::{Store, StoreError};
+
+/// What a look at one ring gave.
+enum Taken {
+    Record(RecordHeader),
+    Skipped,
+    Nothing,
+}
+
+impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
+    pub(super) fn take_all(&mut self, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        if !std::mem::replace(&mut self.looked, true) {
+            for gateway in self.bus.take_vanished() {
+                self.apply(&Input::GatewayGone { gateway }, now_us, seed)?;
+            }
+        }
+        self.take_rings(now_us, seed)?;
+        while let Some(gateway) = self.bus.next_gone() {
+            tracing::info!(
+                gateway = format!("{gateway:016x}"),
+                "gone: its ring is drained, its connections end"
+            );
+            self.apply(&Input::GatewayGone { gateway }, now_us, seed)?;
+        }
+        self.take_http(now_us, seed)?;
+        if self.engine.next_tick_us() <= now_us {
+            self.apply(&Input::Tick, now_us, seed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the turn has enough.
+    fn is_full(&self) -> bool {
+        let inputs_max = if self.careful.is_on() {
+            1
+        } else {
+            self.limits.inputs_max
+        };
+        self.inputs >= inputs_max || self.lookups >= self.limits.lookups_max
+    }
+
+    fn take_rings(&mut self, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        let mut rings: Vec<(u64, u16)> = self
+            .bus
+            .attached
+            .iter()
+            .flat_map(|(&instance, gateway)| {
+                (0..gateway.link.shards()).map(move |shard| (instance, shard))
+            })
+            .collect();
+        if rings.is_empty() {
+            self.careful.leftovers_done();
+            return Ok(());
+        }
+        self.first_visit = (self.first_visit + 1) % rings.len();
+        rings.rotate_left(self.first_visit);
+        let mut any = true;
+        let mut taken_any = false;
+        while any && !self.is_full() {
+            any = false;
+            for &(instance, shard) in &rings {
+                any |= self.visit(instance, shard, now_us, seed)?;
+            }
+            taken_any |= any;
+        }
+        if !taken_any {
+            self.careful.leftovers_done();
+        }
+        Ok(())
+    }
+
+    /// Takes from one ring. True if there may be more.
+    fn visit(
+        &mut self,
+        instance: u64,
+        shard: u16,
+        now_us: u64,
+        seed: u64,
+    ) -> Result<bool, StoreError> {
+        for _ in 0..self.limits.inputs_per_visit {
+            if self.is_full() {
+                return Ok(false);
+            }
+            match self.take_record(instance, shard) {
+                Taken::Nothing => return Ok(false),
+                Taken::Skipped => {}
+                Taken::Record(header) => {
+                    self.apply_record(instance, shard, &header, now_us, seed)?
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_record(&mut self, instance: u64, shard: u16) -> Taken {
+        let Some(gateway) = self.bus.attached.get_mut(&instance) else {
+            return Taken::Nothing;
+        };
+        let dead = gateway.dead;
+        let port = &mut gateway.ports[usize::from(shard)];
+        if port.read_to_end
+            || (!dead && !port.may_take(gateway.link.to_gateway(shard), ANSWER_BYTES_MAX))
+        {
+            return Taken::Nothing;
+        }
+        let consumer = gateway.link.to_backend(shard);
+        match consumer.next(&mut self.copy) {
+            Read::Empty => {
+                port.read_to_end = dead;
+                Taken::Nothing
+            }
+            Read::Bad(bad) => {
+                self.bus.tally.records_bad += 1;
+                port.release_to = Some(consumer.position());
+                if bad.condemned {
+                    tracing::error!(
+                        gateway = format!("{instance:016x}"), shard, damage = %bad.damage,
+                        "a ring is beyond reading: its gateway counts as dead"
+                    );
+                    port.read_to_end = true;
+                    gateway.dead = true;
+                    return Taken::Nothing;
+                }
+                Taken::Skipped
+            }
+            Read::Record(header) => {
+                let position = consumer.position();
+                port.read_to = position.get();
+                port.release_to = Some(position);
+                port.taken = true;
+                if !dead {
+                    port.reserved_bytes += answer_bytes(&header, self.copy.payload());
+                }
+                Taken::Record(header)
+            }
+        }
+    }
+
+    fn apply_record(
+        &mut self,
+        instance: u64,
+        shard: u16,
+        header: &RecordHeader,
+        now_us: u64,
+        seed: u64,
+    ) -> Result<(), StoreError> {
+        let port = self
+            .bus
+            .attached
+            .get(&instance)
+            .and_then(|gateway| gateway.ports.get(usize::from(shard)));
+        let (position, stored) = port.map_or((0, 0), |port| (port.read_to, port.stored));
+        // The copy is lent to the input while the engine, which does not know of copies, is changed.
+        let copy = std::mem::take(&mut self.copy);
+        let settled = position <= stored;
+        let applied = match decode(instance, shard, header, copy.payload(), settled) {
+            None => {
+                self.bus.tally.records_bad += 1;
+                Ok(())
+            }
+            Some(input) => match (self.careful.before(instance, shard, position), &input) {
+                (Verdict::Quarantine { error }, Input::Envelope(envelope)) => {
+                    let input = Input::Quarantined {
+                        envelope: *envelope,
+                        position,
+                        error: error.into(),
+                    };
+                    self.apply(&input, now_us, seed)
+                }
+                // What is no envelope has nobody who waits for an answer: it is passed over.
+                (Verdict::Quarantine { .. }, _) => Ok(()),
+                (Verdict::Apply, _) => self.apply(&input, now_us, seed),
+            },
+        };
+        self.copy = copy;
+        applied
+    }
+
+    fn take_http(&mut self, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        while !self.is_full() {
+            let Ok(request) = self.door.requests.try_recv() else {
+                break;
+            };
+            let ticket = self.asked.len();
+            self.asked.push(Some(request.answer));
+            self.careful.before_http();
+            self.apply(&http_input(ticket, request.command), now_us, seed)?;
+        }
+        Ok(())
+    }
+}
