@@ -268,7 +268,11 @@ fn rfc_6455_10_2_only_pages_of_allowed_origins_connect() {
 #[test]
 fn without_a_list_only_pages_of_this_machine_connect() {
     let policy = Policy::default();
-    for origin in ["http://localhost:8600", "http://127.0.0.1", "https://[::1]:8443"] {
+    for origin in [
+        "http://localhost:8600",
+        "http://127.0.0.1",
+        "https://[::1]:8443",
+    ] {
         assert!(policy.allows_origin(origin), "{origin}");
     }
     for origin in [

@@ -49,7 +49,10 @@ fn is_loopback(origin: &str) -> bool {
     };
     ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
         authority.strip_prefix(host).is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+            rest.is_empty()
+                || rest
+                    .strip_prefix(':')
+                    .is_some_and(|port| port.parse::<u16>().is_ok())
         })
     })
 }
