@@ -1,5 +1,7 @@
 //! Gateways and backends meet, part and meet again, all in one process.
 
+#![cfg(not(miri))]
+
 use std::time::Duration;
 
 use shm_bus::{
