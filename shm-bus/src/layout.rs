@@ -113,8 +113,12 @@ pub const PORT_RELEASED_OFFSET: usize = 128;
 pub const PORT_SLEEP_OFFSET: usize = 256;
 /// First counter.
 pub const PORT_COUNTERS_OFFSET: usize = 512;
-/// Counters of a port page.
-pub const PORT_COUNTERS: usize = (PAGE_BYTES - PORT_COUNTERS_OFFSET) / 8;
+/// Counters of a port page. (Fewer in model runs: loom tracks each.)
+pub const PORT_COUNTERS: usize = if cfg!(loom) {
+    16
+} else {
+    (PAGE_BYTES - PORT_COUNTERS_OFFSET) / 8
+};
 
 // control.gateways.mem
 /// The next admission ticket; gateways add.

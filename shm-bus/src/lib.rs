@@ -4,27 +4,35 @@
     reason = "memory shared between processes is this crate's subject; every block says why it holds"
 )]
 
-// In the order in which a record meets them.
+// In the order in which a record meets them. Files and processes do not exist in model runs (`--cfg loom`).
+#[cfg(not(loom))]
 mod bus_file; // files made in full, opened with suspicion
-mod control; // the two control pages: tickets, frontier, heartbeat
+#[cfg(not(loom))]
+mod control; // the two control pages: tickets, frontier, heartbeat, ledger
 mod counters; // numbers anybody may read
+#[cfg(not(loom))]
 mod directory; // the directory that is the bus
 mod doorbell; // sleep word and named pipe
 mod error; // what was found, what was expected, what to do
-pub mod fault;
+pub mod fault; // named points at which tests kill a process
 mod identity; // instance ids and positions
 pub mod layout; // every byte of every file
 mod limits; // every maximum, with the relations between them
+#[cfg(not(loom))]
 mod liveness; // locks that die with their process
 mod memory; // heap, memfd or file: words that a peer may be writing
 mod record; // the 48-byte header, and a copy of one record
 mod ring; // claim, commit, consume
+#[cfg(not(loom))]
 mod seat; // the one backend: takes its seat, discovers, attaches
+#[cfg(not(loom))]
 mod segment; // a gateway makes its segment
-mod sync; // the one door to atomics; loom stands behind it in model runs // named points at which tests kill a process
+mod sync; // the one door to atomics; loom stands behind it in model runs
 
+#[cfg(not(loom))]
 pub use control::{BackendControl, Control, GatewayControl};
 pub use counters::{Counter, Counters};
+#[cfg(not(loom))]
 pub use directory::BusDirectory;
 pub use doorbell::{Ringer, Sleeper, Woken};
 pub use error::{AttachError, BusError, ClaimError, Damage, SeatError, SegmentError};
@@ -32,5 +40,7 @@ pub use identity::{InstanceId, Position};
 pub use limits::*;
 pub use record::{RecordCopy, RecordHeader, record_span_bytes};
 pub use ring::{Bad, Claim, Claimed, Consumer, Producer, Read, RingBacking, ring_pair};
+#[cfg(not(loom))]
 pub use seat::{AttachedGateway, BackendSeat, ShardPorts};
+#[cfg(not(loom))]
 pub use segment::{BackendWatch, GatewaySegment, SegmentOptions, ShardEnd};

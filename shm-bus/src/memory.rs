@@ -108,6 +108,7 @@ impl Word {
         self.get().store(value, order);
     }
 
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         debug_assert!(self.memory.writable);

@@ -20,6 +20,8 @@
 //! waits for the other to open it, a peer's death is no SIGPIPE, and a byte that was rung while no backend ran is
 //! found by the next one. A full pipe means that there is something to wake up for: EAGAIN is success.
 
+#[cfg(all(test, loom))]
+mod models;
 mod pipe;
 mod ringer;
 mod sleeper;

@@ -25,8 +25,8 @@ impl Ringer {
         }
     }
 
-    /// A ringer of the same doorbell that keeps its own account of sleeps: producers in different processes' places do
-    /// not rely on each other's byte.
+    /// A ringer of the same doorbell that keeps its own account of sleeps: shards do not share a contended word.
+    #[cfg(not(loom))]
     pub(crate) fn for_one_producer(&self) -> Self {
         Self {
             rung: Arc::new(AtomicU64::new(0)),

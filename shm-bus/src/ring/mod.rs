@@ -37,6 +37,8 @@
 mod claim;
 mod commit;
 mod consume;
+#[cfg(all(test, loom))]
+mod models;
 
 pub use claim::{Claimed, Producer};
 pub use commit::Claim;
