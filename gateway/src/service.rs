@@ -67,6 +67,12 @@ pub trait Service {
         None
     }
 
+    /// Why the service can never do its work again, if so: the shard stops with this sentence, and with it the
+    /// process; its clients resume with a successor. Asked a few times a second.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Called last before the shard sleeps: publish the sleep word and look again. False: do not sleep, there is
     /// work.
     fn before_sleep(&mut self) -> bool {

@@ -16,6 +16,9 @@ use shm_bus::InstanceId;
 /// A shard announces at most this many connections a second beside those that have something to say.
 pub const ANNOUNCED_PER_S_MAX: u32 = 50_000;
 
+/// Slots that one turn looks at.
+const SLOTS_PER_TURN_MAX: usize = 16_384;
+
 /// Which backend the connections of a shard are known to.
 pub struct Announcer {
     backend: Option<InstanceId>,
@@ -81,25 +84,30 @@ impl Announcer {
 }
 
 impl Chat {
-    /// Goes on with the sweep, while there is room to spare.
-    pub(super) fn announce_some(&mut self, io: &impl Sockets) {
+    /// Goes on with the sweep, while there is room to spare. True: it has more to do at once; where it waits for the
+    /// rate or for room it goes on in a later turn, which comes at the latest with the shard's next look around.
+    pub(super) fn announce_some(&mut self, io: &impl Sockets) -> bool {
         let now = moment(io.now());
         let current = self.announcer.count();
-        while let Some(slot) = self.announcer.next_slot() {
+        for _ in 0..SLOTS_PER_TURN_MAX {
+            let Some(slot) = self.announcer.next_slot() else {
+                return false;
+            };
             if let Some(peer) = self.peers.at(slot).filter(|peer| peer.phase == Phase::Open)
                 && peer.known_to != current
             {
                 let (generation, heartbeat_ms) = (peer.generation, peer.pulse.interval_ms());
                 let has_room = self.untold.is_empty() && self.link.is_half_free();
                 if !has_room || !self.announcer.may_announce(now) {
-                    return;
+                    return false;
                 }
                 if self.tell_announced(slot, generation, current, heartbeat_ms) != Placed::Yes {
-                    return;
+                    return false;
                 }
             }
             self.announcer.advance();
         }
+        true
     }
 }
 

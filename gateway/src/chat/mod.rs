@@ -124,6 +124,8 @@ pub struct Chat {
     held_bytes: usize,
     open: usize,
     asleep: bool,
+    /// The sweep of announcements has more to do at once.
+    sweeping: bool,
 }
 
 impl Chat {
@@ -147,15 +149,9 @@ impl Chat {
             held_bytes: 0,
             open: 0,
             asleep: false,
+            sweeping: false,
             settings,
         }
-    }
-
-    /// Why this shard can no longer reach a backend, if so: its segment is damaged. The process should end with this
-    /// sentence; its successor makes a fresh segment, and its clients resume.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.link.failure()
     }
 
     /// What was counted.
@@ -254,7 +250,7 @@ impl Service for Chat {
         self.tell_untold(io);
         self.offer_parked(io);
         self.admit_waiting(io);
-        self.announce_some(io);
+        self.sweeping = self.announce_some(io);
         self.link.gauge(Tally::Open, self.open);
         self.link.gauge(Tally::Waiting, self.room.len());
         self.link.gauge(Tally::Untold, self.untold.len());
@@ -265,9 +261,13 @@ impl Service for Chat {
         Some(self.link.doorbell().as_raw_fd())
     }
 
+    fn failure(&self) -> Option<String> {
+        self.link.failure()
+    }
+
     fn before_sleep(&mut self) -> bool {
         self.link.ring();
-        self.asleep = self.fanouts.is_empty() && self.link.prepare_sleep();
+        self.asleep = self.fanouts.is_empty() && !self.sweeping && self.link.prepare_sleep();
         self.asleep
     }
 }

@@ -124,6 +124,9 @@ pub async fn drive<S: Service>(
             driver.enter(None)?;
             glommio::executor().yield_task_queue_now().await;
             visit_at = around.clock.now() + Span::from_ms(VISIT_MS);
+            if let Some(sentence) = shard.service().failure() {
+                return Err(io::Error::other(sentence));
+            }
             if around.asked.drain.get() {
                 shard.drain(driver);
             }

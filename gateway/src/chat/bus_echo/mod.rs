@@ -135,6 +135,10 @@ impl Service for BusEcho {
         Some(self.link.doorbell().as_raw_fd())
     }
 
+    fn failure(&self) -> Option<String> {
+        self.link.failure()
+    }
+
     fn before_sleep(&mut self) -> bool {
         self.link.ring();
         self.asleep = self.link.prepare_sleep();
