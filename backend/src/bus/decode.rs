@@ -37,6 +37,7 @@ pub fn decode<'a>(
                 role: Role::from_code(opened.record.role)?,
                 family: Family::from_code(opened.record.family).unwrap_or(Family::H5),
                 widget: opened.record.widget,
+                heartbeat_ms: opened.record.heartbeat_ms,
                 announced: opened.record.flags & bus::OPENED_ANNOUNCED != 0,
                 name: opened.name,
                 hello: opened.hello,

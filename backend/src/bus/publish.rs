@@ -37,10 +37,17 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 request,
                 last_n,
                 resumes: range,
+                heartbeat_ms,
                 announced,
             } => {
                 let resumes = &resumes[range.start as usize..range.end as usize];
-                self.welcome(engine, *connection, *request, *last_n, resumes, *announced);
+                let welcome = message::Welcome {
+                    request: *request,
+                    last_n: *last_n,
+                    heartbeat_ms: *heartbeat_ms,
+                    ..message::Welcome::default()
+                };
+                self.welcome(engine, *connection, welcome, resumes, *announced);
             }
             Effect::Gone { connection } => self.deliveries.remove(*connection),
             Effect::Close {
@@ -249,8 +256,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         &mut self,
         engine: &Engine,
         connection: ConnectionKey,
-        request: u64,
-        last_n: u64,
+        welcome: message::Welcome<'_>,
         resumes: &[Resume],
         announced: bool,
     ) {
@@ -295,16 +301,14 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 |agent| agent.row.name.as_str(),
             );
             let welcome = message::Welcome {
-                request,
                 principal,
                 role: fb::Role(role.code()),
                 name,
-                heartbeat_ms: 0,
-                last_n,
                 conversations: &states,
                 agents_online: engine.agents().online(),
                 status: fb::AgentStatus(agent.map_or(0, |agent| agent.chosen.value.code())),
                 capacity: agent.map_or(0, |agent| agent.row.capacity),
+                ..welcome
             };
             let mut builder = std::mem::take(&mut self.builder);
             let payload = welcome.encode(&mut builder);

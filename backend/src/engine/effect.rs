@@ -29,6 +29,8 @@ pub enum Effect {
         last_n: u64,
         /// In [`Output::resumes`].
         resumes: Range<u32>,
+        /// How long it may be silent, as its gateway learned.
+        heartbeat_ms: u32,
         /// Announced: it was welcomed by an earlier backend; no Welcome goes out.
         announced: bool,
     },

@@ -67,6 +67,8 @@ pub struct Opened<'a> {
     pub family: Family,
     /// The token's widget; 0 for agents.
     pub widget: u32,
+    /// How long it may be silent, as its gateway learned.
+    pub heartbeat_ms: u32,
     /// It lived before this backend did: no Hello, resume from the stored marks.
     pub announced: bool,
     /// The token's name.
@@ -122,6 +124,7 @@ impl<'a> Input<'a> {
                     u8::from(opened.announced),
                 ]);
                 out.extend_from_slice(&opened.widget.to_le_bytes());
+                out.extend_from_slice(&opened.heartbeat_ms.to_le_bytes());
                 write_bytes(out, opened.name.as_bytes());
                 write_bytes(out, opened.hello);
             }
@@ -175,6 +178,7 @@ impl<'a> Input<'a> {
                 family: Family::from_code(reader.u8()?).ok_or(Unreadable)?,
                 announced: reader.u8()? != 0,
                 widget: reader.u32()?,
+                heartbeat_ms: reader.u32()?,
                 name: reader.text()?,
                 hello: reader.bytes()?,
             }),
@@ -330,6 +334,7 @@ mod tests {
                 role: Role::Agent,
                 family: Family::App,
                 widget: 0,
+                heartbeat_ms: 45_000,
                 announced: true,
                 name: "小李",
                 hello: &[9, 9],

@@ -75,6 +75,7 @@ impl Engine {
             request: opened.request,
             last_n,
             resumes: index(start)..index(out.resumes.len()),
+            heartbeat_ms: opened.heartbeat_ms,
             announced: opened.announced,
         });
         self.came(principal, opened.widget, role, out);
