@@ -8,3 +8,4 @@ mod hello;
 mod liveness;
 mod outbound;
 mod stage;
+mod storm;

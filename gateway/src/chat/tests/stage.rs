@@ -327,6 +327,13 @@ impl Stage {
         taken
     }
 
+    pub fn is_json(&mut self, id: ConnectionId) -> bool {
+        self.chat
+            .peers
+            .by_id(id)
+            .is_some_and(|peer| peer.codec == tidegate_protocol::Codec::Json)
+    }
+
     pub fn is_parked(&self, id: ConnectionId) -> bool {
         self.kept.contains_key(&id)
     }
