@@ -13,7 +13,10 @@ const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 
 /** Routes everything of a browser context: our origin from the disk, REST from `scenario.api`. */
 export async function serve(context, scenario) {
-  await context.addInitScript((data) => { globalThis.__fixture = data; }, scenario.sdk ?? {});
+  await context.addInitScript(({ sdk, session }) => {
+    globalThis.__fixture = sdk;
+    if (session) localStorage.setItem('tidegate.account.session', JSON.stringify(session));
+  }, { sdk: scenario.sdk ?? {}, session: scenario.session });
   await context.route('**/*', async (route) => {
     const url = new URL(route.request().url());
     if (url.origin !== ORIGIN) return route.abort();

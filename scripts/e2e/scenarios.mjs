@@ -57,8 +57,8 @@ export function visitorScenarios(language) {
     many: chat(copy, all, { agent_read: all.length - 1, agent_delivered: all.length }, { sdk: { events: [['typing', { conversation: id(1), side: 'agent', name: copy.agent, active: true }]] } }),
     thousand: chat(copy, many),
     waiting: chat(copy, [['s', 'queued'], ['v', copy.ask]], { status: 'waiting', agent: '', agent_name: '', position: 4, eta_ms: 115_000, agent_delivered: 0, agent_read: 0 }, { sdk: { events: [] } }),
-    'no-agent': { sdk: { welcome: { agents_online: 0 } }, api: { '/api/visitor/token': shopOf(copy, 0, 0) } },
-    'no-agent-waiting': chat(copy, [['s', 'queued'], ['v', copy.ask]], { status: 'waiting', agent: '', agent_name: '', position: 1, agent_delivered: 0, agent_read: 0 }, { online: 0, sdk: { welcome: { agents_online: 0 } } }),
+    nobody: { sdk: { welcome: { agents_online: 0 } }, api: { '/api/visitor/token': shopOf(copy, 0, 0) } },
+    'nobody-waiting': chat(copy, [['s', 'queued'], ['v', copy.ask]], { status: 'waiting', agent: '', agent_name: '', position: 1, agent_delivered: 0, agent_read: 0 }, { online: 0, sdk: { welcome: { agents_online: 0 } } }),
     reconnecting: chat(copy, all, {}, { sdk: { events: [['state', { state: 'reconnecting', inMs: 8000, code: 1006 }]], outbox: [{ text: copy.last[3], state: 'waiting', at: NOW_MS }] } }),
     failed: chat(copy, all, {}, { sdk: { outbox: [{ text: copy.last[1], state: 'failed', at: NOW_MS, reason: 'unresolved' }, { text: copy.last[2], state: 'waiting', at: NOW_MS }] } }),
     unreachable: { sdk: {}, api: { '/api/visitor/token': 'abort' } },
@@ -71,3 +71,56 @@ export function visitorScenarios(language) {
 }
 
 export { COPY, us, id, messagesOf, history, NOW_MS, AGENT, VISITOR };
+
+// --- the agent console
+
+function deskOf(language, { rows, waiting = 0, sdk = {}, canned = true, role = 'agent', lines, status = 'online', api = {} }) {
+  const copy = COPY[language];
+  const conversations = rows.map((row, i) => ({
+    conversation: id(i + 1), status: 'chatting', seq: 7, visitor: `${'a'.repeat(28)}${copy.names[i % 5].slice(-4).padStart(4, '0').replace(/[^0-9a-f]/g, '7')}`, visitor_name: /\d/.test(copy.names[i % 5]) ? '' : copy.names[i % 5], visitor_online: i !== 2,
+    agent: AGENT, agent_name: copy.agent, opened_at_us: us(14 + i), assigned_at_us: us(13 + i), last_text: copy.last[i % 5], last_at_us: us(i), agent_delivered: 7, agent_read: 7 - (i % 3), visitor_delivered: 7, visitor_read: 6,
+    page: 'https://tea.example/longjing', mine: true, unanswered_since_us: i === 1 ? us(4) : i === 3 ? us(1, -20) : 0, ...row,
+  }));
+  const messages = new Map(conversations.map((state) => [state.conversation, messagesOf(copy, state.conversation, lines ?? [['s', 'queued'], ...copy.lines.slice(0, 2), ['s', 'agent_joined'], ...copy.lines.slice(2)]).slice(0, 40)]));
+  const queue = Array.from({ length: waiting }, (_, i) => ({ conversation: id(100 + i), status: 'waiting', visitor: `${'c'.repeat(28)}4f2${i}`, visitor_online: true, opened_at_us: us(4 - i), position: i + 1, last_text: copy.last[(i + 3) % 5], last_at_us: us(3 - i), seq: 2 }));
+  for (const state of conversations) state.seq = messages.get(state.conversation).length;
+  return {
+    session: { token: 'fixture', expires_at: Math.floor(NOW_MS / 1000) + 86_400, ws_url: 'ws://tidegate.test/ws', agent: { id: AGENT, user: 'demo', name: copy.agent, role, capacity: 8 } },
+    sdk: { conversations, welcome: { principal: AGENT, role: 'agent', name: copy.agent, status, capacity: 8 }, ...sdk, events: [['queue', { conversation: '', waiting, longest_wait_ms: waiting ? 252_000 : 0, agents_online: 2 }], ...(sdk.events ?? [])] },
+    api: {
+      '/api/agent/conversations': (url) => ({ conversations: ({ waiting: queue, all: [...queue, ...conversations, ...(rows.length ? [{ ...conversations[0], conversation: id(90), status: 'closed', agent_name: copy.agent, last_at_us: us(2000), opened_at_us: us(2010), unanswered_since_us: 0 }] : [])] })[url.searchParams.get('filter')] ?? conversations }),
+      '/api/agent/conversations/[0-9a-f]+/messages': (url) => history(messages.get(url.pathname.split('/')[4]) ?? messagesOf(copy, url.pathname.split('/')[4], [['s', 'queued'], ['v', copy.last[3]]]))(url),
+      '/api/agent/conversations/[0-9a-f]+': (url) => ({
+        conversation: [...conversations, ...queue].find((state) => state.conversation === url.pathname.split('/')[4]) ?? conversations[0],
+        visitor: { id: VISITOR, name: '', locale: language === 'zh' ? 'zh-CN' : 'en', created_at_us: us(9000), page: 'https://tea.example/longjing', attributes: { [language === 'zh' ? '会员等级' : 'Tier']: language === 'zh' ? '金卡' : 'Gold', [language === 'zh' ? '累计订单' : 'Orders']: 12 } },
+        earlier: [{ conversation: id(90), status: 'closed', opened_at_us: us(20_000), last_text: copy.last[2] }, { conversation: id(91), status: 'closed', opened_at_us: us(60_000), last_text: copy.last[1] }],
+      }),
+      '/api/agent/agents': { agents: [{ id: AGENT, name: copy.agent, status: 'online', open: rows.length, capacity: 8 }, { id: 'd'.repeat(32), name: language === 'zh' ? '小周' : 'Sam', status: 'online', open: 2, capacity: 6 }, { id: 'e'.repeat(32), name: language === 'zh' ? '老张' : 'Priya', status: 'online', open: 6, capacity: 6 }] },
+      '/api/agent/canned-replies': { replies: canned ? (language === 'zh' ? [['你好', '您好，很高兴为您服务，请问有什么可以帮您？'], ['发货', '订单会在付款后 24 小时内发出，发货后会有短信通知。'], ['自提', '可以改为门店自提，请告诉我离您最近的门店。']] : [['hi', 'Hello, thanks for writing. How can I help?'], ['ship', 'Orders leave our warehouse within 24 hours of payment. You get a text when yours does.'], ['pickup', 'I can change it to store pickup. Which store is closest to you?']]).map(([shortcut, text], i) => ({ id: id(i + 1), shortcut, text, shared: false })) : [] },
+      ...api,
+    },
+  };
+}
+
+/** name → { scenario, hash, act } of the console. */
+export function agentScenarios(language) {
+  const copy = COPY[language];
+  const front = `#/${id(1)}`;
+  const busy = { rows: [{}, {}, {}, {}, {}], waiting: 3 };
+  return {
+    'sign-in': { scenario: { sdk: {}, api: {} } },
+    empty: { scenario: deskOf(language, { rows: [] }) },
+    offline: { scenario: deskOf(language, { rows: [], status: 'offline' }) },
+    one: { scenario: deskOf(language, { rows: [{}] }), hash: front },
+    list: { scenario: deskOf(language, busy) },
+    many: { scenario: deskOf(language, { ...busy, sdk: { events: [['typing', { conversation: id(1), side: 'visitor', name: '', active: true }]] } }), hash: front },
+    waiting: { scenario: deskOf(language, busy), hash: `#/${id(100)}`, act: (page) => page.locator('#tab-waiting').click({ timeout: 2000 }).catch(() => {}) },
+    transfer: { scenario: deskOf(language, busy), hash: front, act: (page) => page.locator('.head-action').first().click() },
+    canned: { scenario: deskOf(language, busy), hash: front, act: (page) => page.locator('.composer-field').fill('/') },
+    palette: { scenario: deskOf(language, busy), hash: front, act: (page) => page.keyboard.press('Control+k') },
+    customer: { scenario: deskOf(language, busy), hash: `${front}/customer` },
+    reconnecting: { scenario: { ...deskOf(language, { ...busy, sdk: { events: [['state', { state: 'reconnecting', inMs: 9000, code: 1006 }]], outbox: [{ conversation: id(1), text: copy.last[3], state: 'waiting', at: NOW_MS }, { conversation: id(1), text: copy.last[0], state: 'waiting', at: NOW_MS }] } }), settleMs: 2500 }, hash: front },
+    failed: { scenario: deskOf(language, { ...busy, sdk: { outbox: [{ conversation: id(1), text: copy.last[3], state: 'failed', at: NOW_MS, reason: 'conversation_closed' }] } }), hash: front },
+    long: { scenario: deskOf(language, { ...busy, rows: [{ visitor_name: copy.long.slice(0, 60), last_text: copy.long }, {}, {}], lines: [['v', copy.long], ['a', copy.long], ['v', COPY[language === 'zh' ? 'en' : 'zh'].long]] }), hash: front },
+  };
+}

@@ -4,10 +4,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { launch, ROOT } from './browser.mjs';
 import { ORIGIN, serve } from './pages.mjs';
-import { visitorScenarios } from './scenarios.mjs';
+import { agentScenarios, visitorScenarios } from './scenarios.mjs';
 
 const OUT = join(ROOT, '.cache', 'screenshots');
-const SIZES = { phone: { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, desk: { viewport: { width: 1280, height: 800 } } };
+const SIZES = { phone: { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, console: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, desk: { viewport: { width: 1280, height: 800 } } };
 const filters = process.argv.slice(2);
 
 mkdirSync(OUT, { recursive: true });
@@ -44,6 +44,16 @@ for (const language of ['zh', 'en']) {
         const name = `visitor-${state}-${size}-${scheme}-${language}`;
         if (size === 'phone') await picture(name, { scenario: slow, size, scheme, language, path: `/widget/?widget=default${state === 'empty' ? `&questions=${encodeURIComponent(language === 'zh' ? '我的订单到哪了|怎么退换|怎么泡这款茶' : 'Where is my order|Returns|How to brew it')}` : ''}` });
         else await picture(name, { scenario: slow, size, scheme, language, path: '/', act: openWidget });
+      }
+    }
+  }
+}
+
+for (const language of ['zh', 'en']) {
+  for (const [state, { scenario, hash = '', act }] of Object.entries(agentScenarios(language))) {
+    for (const size of ['phone', 'desk']) {
+      for (const scheme of ['light', 'dark']) {
+        await picture(`agent-${state}-${size}-${scheme}-${language}`, { scenario, size: size === 'phone' ? 'console' : 'desk', scheme, language, path: `/agent/${hash}`, act: act && (async (page) => { await page.waitForTimeout(300); await act(page); }) });
       }
     }
   }

@@ -49,7 +49,7 @@ class Bubble extends Component {
 }
 
 /**
- * Props: rows, side ('visitor' | 'agent'), header (drawn above the first message), loadingEarlier, onReachTop(),
+ * Props: rows, side ('visitor' | 'agent'), header (drawn above the first message) and headerKey (it changed), loadingEarlier, onReachTop(),
  * onFailed(item), onSeen(seq) when the newest row is on screen, showNames.
  */
 export class MessageList extends Component {
@@ -57,6 +57,11 @@ export class MessageList extends Component {
   #box = null;
   #pinned = true;
   #observer = null;
+
+  shouldComponentUpdate(next, state) {
+    const now = this.props;
+    return next.rows !== now.rows || next.id !== now.id || next.loadingEarlier !== now.loadingEarlier || next.headerKey !== now.headerKey || state !== this.state;
+  }
 
   componentDidMount() {
     this.#toBottom();
