@@ -278,21 +278,38 @@ pub(crate) fn open_checked(
     }
     check_owner(&path, &stat, FILE_MODE)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let header = read_header(&path, &file, size)?;
+    let header = read_header(&path, &file, role, size)?;
     check_header(&path, &header, role, size)?;
     let bytes = usize::try_from(header.file_bytes).expect("checked against the file's size");
     let memory = Memory::map(&file, bytes, writable).map_err(|e| failed("map", &path, e))?;
     Ok((header, memory))
 }
 
-fn read_header(path: &Path, file: &File, size: u64) -> Result<FileHeader, BusError> {
+const REMAKE: &str =
+    "stop all gateways and the backend of this bus and remove the bus directory: it is made anew";
+const RESTART: &str = "stop that gateway (its pid stands in the lock file) and start it again";
+
+/// What to do about a file that is not what it should be.
+const fn remedy(role: FileRole) -> &'static str {
+    match role {
+        FileRole::Gateway | FileRole::Backend => RESTART,
+        FileRole::ControlGateways | FileRole::ControlBackend => REMAKE,
+    }
+}
+
+fn read_header(
+    path: &Path,
+    file: &File,
+    role: FileRole,
+    size: u64,
+) -> Result<FileHeader, BusError> {
     let mut bytes = [0u8; size_of::<FileHeader>()];
     if size < bytes.len() as u64 {
         return Err(unfit(
             path,
             &format!("{size} bytes"),
             "a header of 256 bytes",
-            REMAKE,
+            remedy(role),
         ));
     }
     file.read_exact_at(&mut bytes, 0)
@@ -300,16 +317,14 @@ fn read_header(path: &Path, file: &File, size: u64) -> Result<FileHeader, BusErr
     Ok(FileHeader::read_from_bytes(&bytes).expect("256 bytes make a header of 256 bytes"))
 }
 
-const REMAKE: &str =
-    "stop all gateways and the backend of this bus and remove the bus directory: it is made anew";
-
 fn check_header(
     path: &Path,
     header: &FileHeader,
     role: FileRole,
     size: u64,
 ) -> Result<(), BusError> {
-    let refuse = |found: String, expected: String| Err(unfit(path, &found, &expected, REMAKE));
+    let refuse =
+        |found: String, expected: String| Err(unfit(path, &found, &expected, remedy(role)));
     if header.magic != MAGIC {
         return refuse(
             format!("magic {:#018x}", header.magic),
@@ -373,7 +388,7 @@ fn check_header(
 
 /// The sizes in a segment's header, if they agree with each other and with the layout.
 pub(crate) fn shape_in(path: &Path, header: &FileHeader) -> Result<RingShape, BusError> {
-    let refuse = |found: String, expected: String| Err(unfit(path, &found, &expected, REMAKE));
+    let refuse = |found: String, expected: String| Err(unfit(path, &found, &expected, RESTART));
     let shards = header.shards as usize;
     if shards == 0 || shards > crate::SHARDS_MAX {
         return refuse(

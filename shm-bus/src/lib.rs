@@ -15,6 +15,8 @@ mod directory; // the directory that is the bus
 mod doorbell; // sleep word and named pipe
 mod error; // what was found, what was expected, what to do
 pub mod fault; // named points at which tests kill a process
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+pub mod fuzzing; // the bodies of the fuzz targets
 mod identity; // instance ids and positions
 pub mod layout; // every byte of every file
 mod limits; // every maximum, with the relations between them

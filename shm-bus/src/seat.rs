@@ -135,12 +135,14 @@ impl BackendSeat {
             }
             other => other.into(),
         };
-        let inside = self
-            .bus
-            .directory()
-            .open_inside(&directory::segment_name(instance))
-            .map_err(gone)?;
-        let segment = Segment::open(&self.bus, inside, instance).map_err(gone)?;
+        let name = directory::segment_name(instance);
+        let inside = self.bus.directory().open_inside(&name);
+        let segment = inside.and_then(|inside| Segment::open(&self.bus, inside, instance));
+        if let Err(BusError::Io { .. }) = segment {
+            // Out of descriptors or memory, perhaps: `discover` tells it again.
+            self.told.remove(&instance);
+        }
+        let segment = segment.map_err(gone)?;
         let hold = Arc::new(Hold {
             _role: Arc::clone(&self.role),
         });

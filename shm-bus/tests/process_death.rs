@@ -289,7 +289,11 @@ fn a_gateway_killed_at_any_moment_leaves_a_gapless_beginning() {
         attached.unlink().unwrap();
     }
     assert_eq!(seat.discover().unwrap(), []);
-    assert_eq!(leftovers(&stage.bus), [""; 0], "nothing to clean by hand");
+    assert_eq!(
+        stage.bus_entries("gateway-"),
+        [""; 0],
+        "nothing to clean by hand"
+    );
 }
 
 #[test]
@@ -400,14 +404,5 @@ fn gateways_that_die_without_a_backend_do_not_fill_the_memory() {
     let last = GatewaySegment::create(&stage.bus, &small()).unwrap();
     let mut expected = [kept, last.instance()].map(|id| format!("gateway-{id}"));
     expected.sort();
-    assert_eq!(leftovers(&stage.bus), expected);
-}
-
-/// Everything on the bus that belongs to gateways.
-fn leftovers(bus: &BusDirectory) -> Vec<String> {
-    let names = fs::read_dir(bus.path()).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("gateway-")).collect();
-    names.sort();
-    names
+    assert_eq!(stage.bus_entries("gateway-"), expected);
 }

@@ -46,6 +46,17 @@ impl Stage {
     pub fn start_with_fault(&self, part: &str, fault: &str) -> Actor {
         Actor::start(part, self.bus.path(), &[("TIDEGATE_FAULT", fault)])
     }
+
+    /// Names on the bus that begin so, sorted.
+    pub fn bus_entries(&self, prefix: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.bus.path()).expect("the bus can be listed");
+        let names = entries
+            .map_while(Result::ok)
+            .map_while(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
+        names.sort();
+        names
+    }
 }
 
 impl Drop for Stage {
