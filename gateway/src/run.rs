@@ -181,7 +181,8 @@ where
     let (per_shard, listen) = listener::for_shards(&config, listeners, shards)?;
     let admin_listener = match config.admin_listen {
         Some(address) => Some(
-            listener::bind(address, 128, false)
+            // Shared: the successor of a gateway that drains serves its figures on the same address.
+            listener::bind(address, 128, true)
                 .map_err(|error| StartError::bind(address, &error))?,
         ),
         None => None,
@@ -385,7 +386,11 @@ fn shard_options(
     })
 }
 
-fn check(config: &Config) -> Result<(), StartError> {
+/// Whether a gateway could run on these settings.
+///
+/// # Errors
+/// [`StartError::Setting`]: the first key whose value makes no sense.
+pub fn check(config: &Config) -> Result<(), StartError> {
     let setting = |key, found: u64, expected| {
         Err(StartError::Setting {
             key,

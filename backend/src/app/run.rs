@@ -1,6 +1,6 @@
 //! A whole backend in one process: seat, store, turn, HTTP; started, slept, stopped.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -158,18 +158,23 @@ pub fn rules_of(config: &Config) -> Rules {
     }
 }
 
-/// Runs a backend on this thread until it is asked to stop.
+/// Runs a backend on this thread until it is asked to stop. HTTP is served on the socket that was inherited, or on
+/// one bound here.
 ///
 /// # Errors
 /// See [`StartError`]: a sentence that says what was found and what to do.
-pub fn run(config: Config, shutdown: &Shutdown) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    inherited: Option<TcpListener>,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
     let mistakes = config.mistakes();
     if !mistakes.is_empty() {
         return Err(StartError::Config(mistakes.join("\n")));
     }
     let address = config.http_listen;
-    let listener =
-        HttpServer::bind(address).map_err(|error| StartError::Listen { address, error })?;
+    let listener = inherited.map_or_else(|| HttpServer::bind(address), Ok);
+    let listener = listener.map_err(|error| StartError::Listen { address, error })?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let key = token_key::load_or_create(&config.token_key_path())?;
     let bus_directory = BusDirectory::open_or_create(&config.bus_dir)

@@ -102,9 +102,7 @@ impl HttpServer {
     /// # Errors
     /// The system's; `AddrInUse` when another program has the port.
     pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
-        let listener = StdListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        StdListener::bind(address)
     }
 
     /// Serves on threads of its own.
@@ -113,6 +111,7 @@ impl HttpServer {
     /// If the runtime or its thread cannot be made.
     pub fn start(listener: StdListener, state: HttpState) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
         let stop = state.stop.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
