@@ -1,1 +1,7 @@
 //! Everything that hunts for bugs in Tidegate.
+//!
+//! The bodies of the fuzz targets, with what they assert, live in the libraries that they test; this crate feeds
+//! them. [`mutate`] does it on stable Rust, from the golden vectors, by seed.
+
+pub mod corpus;
+pub mod mutate;
