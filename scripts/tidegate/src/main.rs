@@ -1,2 +1,98 @@
-//! The one binary of Tidegate.
-fn main() {}
+//! The one binary of Tidegate: `tidegate up` starts the other processes, each of which is this file again.
+
+mod agent;
+mod backend;
+mod check_config;
+mod data_dir;
+mod gateway;
+mod logging;
+mod parent;
+mod settings;
+mod signals;
+mod token;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Replaces the system's allocator: the backend's turn and the gateways' codecs allocate small and often, and
+/// mimalloc returns a rush's memory sooner.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Live chat for flash sales, self-hosted.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, arg_required_else_help = true)]
+struct Arguments {
+    /// Settings file [default: ./tidegate.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where everything is kept [default: ./tidegate-data]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a backend and gateways, and keep them running
+    Up(up::UpArguments),
+    /// One gateway process (`up` starts these)
+    Gateway(Box<gateway::GatewayArguments>),
+    /// The backend process (`up` starts it)
+    Backend,
+    /// Explain every mistake in the settings
+    CheckConfig(check_config::CheckConfigArguments),
+    /// Make a token for a visitor or an agent
+    Token(token::TokenArguments),
+    /// Agents: add, list, passwd
+    Agent(agent::AgentArguments),
+    /// Change the log level of a running Tidegate
+    Log(data_dir::LogArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            // Nothing of this mends itself by another start: the supervisor must not try.
+            exit_code(up::EXIT_UNUSABLE)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut figment = settings::sources(arguments.config.as_deref())?;
+    if let Some(data_dir) = &arguments.data_dir {
+        figment = figment.merge(("data_dir", data_dir));
+    }
+    if let Command::CheckConfig(wish) = &arguments.command {
+        return check_config::run(&figment, wish);
+    }
+    let settings = settings::load(&figment)?;
+    match &arguments.command {
+        Command::CheckConfig(_) => unreachable!("answered above"),
+        Command::Token(wish) => token::run(&settings, wish)?,
+        Command::Agent(wish) => agent::run(&settings, wish)?,
+        Command::Log(wish) => data_dir::change_log_level(&settings.data_dir, wish)?,
+        Command::Up(wish) => {
+            let told = signals::listen()?;
+            let _level = logging::start(&settings.log, &settings.data_dir)?;
+            return Ok(exit_code(up::run(settings, wish, &told)?));
+        }
+        Command::Gateway(wish) => return gateway::run(settings, wish),
+        Command::Backend => return backend::run(settings),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A process's exit code is a byte; what does not fit counts as failure.
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
