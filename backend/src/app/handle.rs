@@ -76,6 +76,21 @@ impl TurnHandle {
     /// The engine's refusal; `busy` when the queue is full, when the turn is stopping, or when it did not come
     /// within [`COMMAND_MS_MAX`] (then it may still be applied: a Send is safe to repeat under its key).
     pub async fn call(&self, command: HttpCommand) -> Result<HttpAnswer, Refusal> {
+        let answered = self.ask(command)?;
+        match tokio::time::timeout(Duration::from_millis(COMMAND_MS_MAX), answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(Refusal::busy(2_000)),
+        }
+    }
+
+    /// Hands a command over, for askers that are no tasks.
+    ///
+    /// # Errors
+    /// `busy` when the queue is full or the turn is stopping.
+    pub fn ask(
+        &self,
+        command: HttpCommand,
+    ) -> Result<oneshot::Receiver<Result<HttpAnswer, Refusal>>, Refusal> {
         let (answer, answered) = oneshot::channel();
         match self.requests.try_send(Request { command, answer }) {
             Ok(()) => {}
@@ -83,10 +98,7 @@ impl TurnHandle {
             Err(TrySendError::Disconnected(_)) => return Err(Refusal::busy(2_000)),
         }
         (self.wake)();
-        match tokio::time::timeout(Duration::from_millis(COMMAND_MS_MAX), answered).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(Refusal::busy(2_000)),
-        }
+        Ok(answered)
     }
 
     /// The newest snapshot.

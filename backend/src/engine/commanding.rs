@@ -28,8 +28,7 @@ impl Engine {
     ) -> Result<(), Need> {
         let request = command.request();
         if envelope.settled {
-            self.settled_command(envelope, who, command, out);
-            return Ok(());
+            return self.settled_command(envelope, who, command, out);
         }
         let conversation = Id::from(command.conversation()).present();
         let agent = Id::from(command.agent()).present();
@@ -73,10 +72,10 @@ impl Engine {
         who: Who,
         command: &fb::Command<'_>,
         out: &mut Output,
-    ) {
+    ) -> Result<(), Need> {
         let (to, request) = (envelope.address, command.request());
         let conversation = match Id::from(command.conversation()).present() {
-            Some(id) => self.conversations.find(id),
+            Some(id) => self.conversation_of(id)?,
             None => self.conversations.open_of(who.id, who.widget),
         };
         let about = match (command.op(), conversation) {
@@ -98,6 +97,7 @@ impl Engine {
                 ),
             },
         });
+        Ok(())
     }
 
     pub(crate) fn http(

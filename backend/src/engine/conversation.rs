@@ -152,6 +152,14 @@ impl Conversations {
         self.by_id.get(&id).map(|&key| ConversationKey(key))
     }
 
+    /// The highest seq of one in memory; 0 if it is not.
+    #[must_use]
+    pub fn seq_of(&self, id: Id) -> u64 {
+        self.find(id)
+            .and_then(|key| self.get(key))
+            .map_or(0, |conversation| conversation.seq)
+    }
+
     /// A visitor's open one.
     #[must_use]
     pub fn open_of(&self, visitor: Id, widget: u32) -> Option<ConversationKey> {

@@ -48,6 +48,8 @@ use std::collections::{BTreeSet, VecDeque};
 use flatbuffers::FlatBufferBuilder;
 use tidegate_protocol::Id;
 
+#[cfg(any(test, feature = "fault-points"))]
+pub use sending::POISON_TEXT;
 pub use sending::{body_hash, encode_message};
 
 use agents::Agents;

@@ -16,6 +16,10 @@ use super::{Engine, Stop, refuse};
 /// First answers to a new visitor's question that the usual answer time is the median of.
 const ANSWER_SAMPLES_MAX: usize = 64;
 
+/// A text that makes the engine panic, so that tests can see what becomes of a poison input.
+#[cfg(any(test, feature = "fault-points"))]
+pub const POISON_TEXT: &str = "\u{1}poison\u{1}";
+
 /// Somebody who sends, as the engine knows them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Who {
@@ -208,6 +212,8 @@ impl Engine {
         page: Option<&str>,
         out: &mut Output,
     ) -> Result<(ConversationKey, u64), Stop> {
+        #[cfg(any(test, feature = "fault-points"))]
+        assert_ne!(text, POISON_TEXT, "planted");
         if text.trim().is_empty() {
             return refuse(
                 Reason::EmptyMessage,

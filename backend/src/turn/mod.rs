@@ -15,6 +15,8 @@
 pub mod careful;
 mod commit;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -279,6 +281,30 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .show_ledger([accepted, delivered, ledger.pending, ledger.expired]);
         // Nobody may be listening any more; then nobody misses it.
         let _ = self.door.live.send(Arc::new(view));
+    }
+
+    /// A step that ends right after its commit, as if the process had died there. For tests and the simulator.
+    #[cfg(any(test, feature = "fault-points"))]
+    pub fn step_without_publishing(&mut self, clock: &mut (u64, u64)) -> Stepped {
+        let (now_us, seed) = *clock;
+        self.bus.look(now_us);
+        (self.begun, self.inputs, self.lookups) = (false, 0, 0);
+        if let Err(error) = self.take_all(now_us, seed) {
+            return Stepped::Broken(error.to_string());
+        }
+        if self.begun {
+            self.engine.end_turn(&mut self.out);
+            if let Some(stepped) = self.commit(now_us) {
+                return stepped;
+            }
+        }
+        Stepped::Worked
+    }
+
+    /// The store, for tests that compare it with memory.
+    #[cfg(any(test, feature = "fault-points"))]
+    pub const fn store_mut(&mut self) -> &mut S {
+        &mut self.store
     }
 
     /// Stops in order: marks are written, the store is closed, HTTP is told that nobody is there.

@@ -66,15 +66,13 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         self.first_visit = (self.first_visit + 1) % rings.len();
         rings.rotate_left(self.first_visit);
         let mut any = true;
-        let mut taken_any = false;
         while any && !self.is_full() {
             any = false;
             for &(instance, shard) in &rings {
                 any |= self.visit(instance, shard, now_us, seed)?;
             }
-            taken_any |= any;
         }
-        if !taken_any {
+        if self.careful.is_on() && !self.bus.has_input() {
             self.careful.leftovers_done();
         }
         Ok(())

@@ -1,0 +1,9 @@
+//! Stories of the turn over real rings and the real store, stepped by hand in virtual time.
+
+mod chat;
+mod delivery;
+mod failures;
+mod replay;
+mod restarts;
+mod rooms;
+mod stage;

@@ -1,0 +1,300 @@
+//! The backend dies anywhere in a turn and comes back over the same rings and database.
+
+use tidegate_protocol::{Id, message};
+
+use super::super::Stepped;
+use super::stage::{Client, Stage, close_command, id, number};
+use crate::store::{CommitError, Store};
+
+fn chat(stage: &mut Stage) -> (Client, Client, Id) {
+    let (agent, visitor) = (stage.agent(1), stage.visitor(1, 11));
+    stage.enter(&agent);
+    stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.settle();
+    let result = stage.take(&visitor, "send_result").pop().unwrap();
+    stage.take_all(&agent);
+    stage.take_all(&visitor);
+    (agent, visitor, id(&result, "conversation"))
+}
+
+#[test]
+fn what_was_left_in_the_ring_is_applied_before_anybody_is_announced() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.kill();
+    stage.send(&visitor, 2, conversation, "while you were away");
+    stage.start();
+    stage.settle();
+    let result = stage.take(&visitor, "send_result").pop().unwrap();
+    assert_eq!((number(&result, "n"), number(&result, "seq")), (2, 4));
+    stage.announce(&visitor);
+    stage.announce(&agent);
+    stage.settle();
+    assert_eq!(
+        stage.seqs(&agent),
+        [1, 2, 3, 4],
+        "from the stored mark on: nothing was acknowledged"
+    );
+    assert!(
+        stage.take(&agent, "welcome").is_empty(),
+        "it was welcomed by the earlier backend"
+    );
+    assert_eq!(stage.ledger().accepted_to_agent, 2);
+}
+
+#[test]
+fn what_was_committed_but_not_published_goes_out_after_the_restart() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.ack(&agent, conversation, 3, 0);
+    stage.pass(200);
+    stage.send(&visitor, 2, conversation, "two");
+    // The commit happens, then the process dies: nothing is published or released.
+    stage.faults.borrow_mut().push_back(None);
+    let before = stage.turn().step_without_publishing(&mut stage_clock());
+    assert_eq!(before, Stepped::Worked);
+    stage.restart();
+    stage.announce(&visitor);
+    stage.announce(&agent);
+    stage.settle();
+    let results = stage.take(&visitor, "send_result");
+    assert_eq!(results.len(), 1, "{results:?}");
+    assert_eq!(
+        (results[0]["outcome"].as_str(), number(&results[0], "seq")),
+        (Some("duplicate"), 4)
+    );
+    assert_eq!(stage.seqs(&agent), [4]);
+    assert_eq!(stage.ledger().accepted_to_agent, 2);
+}
+
+fn stage_clock() -> (u64, u64) {
+    (super::stage::START_US + 1_000_000, 99)
+}
+
+#[test]
+fn a_settled_command_is_not_carried_out_twice() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.command(&visitor, close_command(conversation));
+    assert_eq!(
+        stage.turn().step_without_publishing(&mut stage_clock()),
+        Stepped::Worked
+    );
+    stage.restart();
+    stage.announce(&visitor);
+    stage.announce(&agent);
+    stage.settle();
+    let answer = stage.take(&visitor, "conversation_state").remove(0);
+    assert_eq!(
+        (number(&answer, "request"), answer["status"].as_str()),
+        (77, Some("closed"))
+    );
+    let closings = stage.turn().engine().tally().closed.iter().sum::<u64>();
+    assert_eq!(closings, 0, "not again");
+}
+
+#[test]
+fn a_refused_send_below_the_cursor_is_not_accepted_after_the_restart() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    // Refused: not the agent's. In the same turn something is stored, so the cursor moves past it.
+    stage.send(&agent, 1, Id(12_345), "to nobody");
+    stage.send(&visitor, 2, conversation, "two");
+    assert_eq!(
+        stage.turn().step_without_publishing(&mut stage_clock()),
+        Stepped::Worked
+    );
+    stage.restart();
+    stage.settle();
+    let result = stage.take(&agent, "send_result").pop().unwrap();
+    assert_eq!(
+        result["outcome"], "busy",
+        "nothing was remembered, nothing is accepted: {result}"
+    );
+}
+
+#[test]
+fn a_hundred_deaths_at_random_lose_and_double_nothing() {
+    let mut stage = Stage::new();
+    stage.rules.sends = crate::engine::rate::RateLimit {
+        per_s: 1_000_000,
+        burst: 1_000_000,
+    };
+    stage.restart();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    let mut random = 0x1234_5678_u64;
+    let mut dice = move |sides: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % sides
+    };
+    let (mut sent_visitor, mut sent_agent) = (1_u64, 0_u64);
+    for round in 0..100 {
+        for _ in 0..dice(6) {
+            sent_visitor += 1;
+            stage.send(
+                &visitor,
+                sent_visitor,
+                conversation,
+                &format!("v{sent_visitor}"),
+            );
+        }
+        for _ in 0..dice(6) {
+            sent_agent += 1;
+            stage.send(&agent, sent_agent, conversation, &format!("a{sent_agent}"));
+        }
+        stage.now_us += dice(150_000);
+        match dice(4) {
+            0 => {}
+            1 => drop(stage.step()),
+            2 => {
+                let mut clock = (stage.now_us, round);
+                let _ = stage.turn().step_without_publishing(&mut clock);
+            }
+            _ => {
+                stage
+                    .faults
+                    .borrow_mut()
+                    .push_back(Some(CommitError::Busy("locked".into())));
+                let _ = stage.step();
+                stage.faults.borrow_mut().clear();
+            }
+        }
+        stage.restart();
+        stage.announce(&visitor);
+        stage.announce(&agent);
+    }
+    stage.settle();
+    let ledger = stage.ledger();
+    assert_eq!(
+        (ledger.accepted_to_agent, ledger.accepted_to_visitor),
+        (sent_visitor, sent_agent)
+    );
+    // Each got an answer for each of its messages, and a fresh device reads one gapless order.
+    for (client, sent) in [(&visitor, sent_visitor), (&agent, sent_agent)] {
+        let answered: std::collections::BTreeSet<u64> = stage
+            .take(client, "send_result")
+            .iter()
+            .map(|result| number(result, "n"))
+            .collect();
+        let first = u64::from(client.principal == visitor.principal) + 1;
+        assert!(
+            (first..=sent).all(|n| answered.contains(&n)),
+            "{answered:?} of {sent}"
+        );
+    }
+    let incarnation = stage.turn().engine().incarnation();
+    let device = stage.visitor(1, 4_711);
+    stage.open(
+        &device,
+        &[message::Cursor {
+            conversation,
+            incarnation,
+            seq: 0,
+        }],
+    );
+    stage.settle();
+    let mut texts = stage.take(&device, "message");
+    while let Some(last) = texts.last().map(|message| number(message, "seq"))
+        && last < stage.turn().engine().conversations().seq_of(conversation)
+    {
+        stage.ack(&device, conversation, last, 0);
+        stage.settle();
+        texts.extend(stage.take(&device, "message"));
+    }
+    assert!(
+        texts
+            .iter()
+            .map(|message| number(message, "seq"))
+            .eq(1..=texts.len() as u64)
+    );
+    for (prefix, sent) in [('v', sent_visitor), ('a', sent_agent)] {
+        let mine: Vec<_> = texts
+            .iter()
+            .filter_map(|message| message.get("text").and_then(|text| text.as_str()))
+            .filter(|text| text.starts_with(prefix))
+            .map(|text| text[1..].parse::<u64>().unwrap())
+            .collect();
+        let first = if prefix == 'v' { 2 } else { 1 };
+        assert_eq!(
+            mine,
+            (first..=sent).collect::<Vec<_>>(),
+            "in the order of sending, each once"
+        );
+    }
+}
+
+#[test]
+fn agents_get_their_grace_at_a_restart_and_their_conversations_stay_theirs() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.restart();
+    stage.announce(&visitor);
+    stage.pass(10_000);
+    stage.announce(&agent);
+    stage.settle();
+    stage.pass(30_000);
+    let key = stage
+        .turn()
+        .engine()
+        .conversations()
+        .find(conversation)
+        .unwrap();
+    assert_eq!(
+        stage.turn().engine().conversations().at(key).row.agent,
+        Some(Id(1))
+    );
+}
+
+#[test]
+fn marks_survive_a_restart_a_tenth_of_a_second_later() {
+    let mut stage = Stage::new();
+    let (agent, _, conversation) = chat(&mut stage);
+    stage.ack(&agent, conversation, 3, 2);
+    stage.settle();
+    stage.pass(101);
+    stage.restart();
+    let key = stage
+        .turn()
+        .engine()
+        .conversations()
+        .find(conversation)
+        .unwrap();
+    let marks = stage.turn().engine().conversations().at(key).marks.agent;
+    assert_eq!((marks.delivered, marks.read), (3, 2));
+}
+
+#[test]
+fn a_dead_gateway_is_drained_to_the_end_and_let_go() {
+    let mut stage = Stage::new();
+    let (agent, _, _) = chat(&mut stage);
+    let second = stage.start_gateway(1 << 20);
+    let visitor = stage.client(
+        second,
+        Id(2_000),
+        3,
+        crate::engine::kinds::Role::Visitor,
+        "X",
+    );
+    stage.enter(&visitor);
+    for n in 1..=20 {
+        stage.send(&visitor, n, Id::ABSENT, &format!("m{n}"));
+    }
+    stage.gateways[second].kill();
+    stage.pass(1_000);
+    assert_eq!(
+        stage.ledger().accepted_to_agent,
+        21,
+        "what it had committed counts"
+    );
+    assert_eq!(stage.turn().engine().connections().visitors(), 1);
+    assert_eq!(stage.turn().bus.gateway_count(), 1);
+    let cursors = stage.turn().store_mut().load().unwrap().ring_cursors;
+    assert!(
+        cursors.iter().all(|cursor| cursor.gateway == 100),
+        "{cursors:?}"
+    );
+    assert!(stage.take(&agent, "message").len() > 20);
+}
