@@ -1,0 +1,1 @@
+//! (the HTTP fixture)
