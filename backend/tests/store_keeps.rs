@@ -8,8 +8,8 @@ use support::{Chat, NOW_US, open, options};
 use tidegate_backend::config::Synchronous;
 use tidegate_backend::engine::kinds::{AgentStatus, Role, Status};
 use tidegate_backend::engine::rows::{
-    AgentRow, AgentStatusRow, CannedReplyRow, IdempotencyKeyRow, MarksRow, MetaRow, OutboxRow, QuarantineRow,
-    RingCursorRow, WidgetRow,
+    AgentRow, AgentStatusRow, CannedReplyRow, IdempotencyKeyRow, MarksRow, MetaRow, OutboxRow,
+    QuarantineRow, RingCursorRow, WidgetRow,
 };
 use tidegate_backend::engine::write_set::WriteSet;
 use tidegate_backend::store::{CommitError, Index, SqliteStore, Store, StoreOptions};
@@ -41,20 +41,44 @@ fn a_chat_is_loaded_as_it_was_written() {
     let loaded = open(&dir).load().unwrap();
     let conversation = &loaded.conversations[0];
     assert_eq!(conversation.row, chat.row(Status::Waiting));
-    assert_eq!((conversation.seq, conversation.last_text.as_str()), (2, "is anybody there?"));
+    assert_eq!(
+        (conversation.seq, conversation.last_text.as_str()),
+        (2, "is anybody there?")
+    );
     assert_eq!(conversation.unanswered_since_us, NOW_US + 1);
-    assert_eq!((conversation.pending.to_visitor, conversation.pending.to_agent), (0, 1));
+    assert_eq!(
+        (
+            conversation.pending.to_visitor,
+            conversation.pending.to_agent
+        ),
+        (0, 1)
+    );
     assert_eq!(conversation.marks, marks(&chat, 2, 1));
     assert_eq!(loaded.visitors, set.visitors);
     assert_eq!(loaded.sessions, set.sessions);
     let texts: Vec<_> = loaded
         .messages
         .iter()
-        .map(|message| (message.seq, &loaded.text[message.text.start as usize..][..message.text.bytes as usize]))
+        .map(|message| {
+            (
+                message.seq,
+                &loaded.text[message.text.start as usize..][..message.text.bytes as usize],
+            )
+        })
         .collect();
     assert_eq!(texts, [(1, "你好"), (2, "is anybody there?")]);
-    assert_eq!((loaded.messages[0].session, loaded.messages[0].body_hash), (u64::MAX - 5, u64::MAX));
-    assert_eq!((loaded.ledger.accepted_to_agent, loaded.ledger.delivered_to_agent, loaded.ledger.pending), (2, 1, 1));
+    assert_eq!(
+        (loaded.messages[0].session, loaded.messages[0].body_hash),
+        (u64::MAX - 5, u64::MAX)
+    );
+    assert_eq!(
+        (
+            loaded.ledger.accepted_to_agent,
+            loaded.ledger.delivered_to_agent,
+            loaded.ledger.pending
+        ),
+        (2, 1, 1)
+    );
     assert!(loaded.clock_floor_us >= NOW_US + 2);
     assert!(loaded.widgets.iter().any(|widget| widget.key == "default"));
 }
@@ -76,7 +100,10 @@ fn every_kind_of_row_goes_round() {
         created_at_us: NOW_US,
     };
     let set = WriteSet {
-        meta: vec![MetaRow { key: "hlc_ceiling".to_owned(), value: u64::MAX - 1 }],
+        meta: vec![MetaRow {
+            key: "hlc_ceiling".to_owned(),
+            value: u64::MAX - 1,
+        }],
         widgets: vec![WidgetRow {
             site_id: 1,
             id: 2,
@@ -88,7 +115,13 @@ fn every_kind_of_row_goes_round() {
             settings_json: "{\"locale\":\"zh\"}".to_owned(),
         }],
         agents: vec![agent.clone()],
-        agent_statuses: vec![AgentStatusRow { site_id: 1, agent: agent.id, status: AgentStatus::Away, hlc: 5, node: 1 }],
+        agent_statuses: vec![AgentStatusRow {
+            site_id: 1,
+            agent: agent.id,
+            status: AgentStatus::Away,
+            hlc: 5,
+            node: 1,
+        }],
         canned_replies: vec![CannedReplyRow {
             site_id: 1,
             id: support::id(8),
@@ -126,13 +159,26 @@ fn every_kind_of_row_goes_round() {
             input_json: "{}".to_owned(),
         }],
         ring_cursors: vec![
-            RingCursorRow { gateway: u64::MAX - 3, shard: 0, position: 4096 },
-            RingCursorRow { gateway: 5, shard: 1, position: 64 },
+            RingCursorRow {
+                gateway: u64::MAX - 3,
+                shard: 0,
+                position: 4096,
+            },
+            RingCursorRow {
+                gateway: 5,
+                shard: 1,
+                position: 64,
+            },
         ],
         ..WriteSet::default()
     };
     store.submit(&set).unwrap();
-    store.submit(&WriteSet { gateways_gone: vec![5], ..WriteSet::default() }).unwrap();
+    store
+        .submit(&WriteSet {
+            gateways_gone: vec![5],
+            ..WriteSet::default()
+        })
+        .unwrap();
     let key = store.idempotency_key(support::id(9), u128::MAX).unwrap();
     assert_eq!(key, Some(set.idempotency_keys[0]));
     drop(store);
@@ -151,14 +197,23 @@ fn marks_and_presence_never_go_back_whatever_the_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir);
     let chat = Chat::new(1);
-    let status = |status, hlc, node| AgentStatusRow { site_id: 1, agent: support::id(7), status, hlc, node };
+    let status = |status, hlc, node| AgentStatusRow {
+        site_id: 1,
+        agent: support::id(7),
+        status,
+        hlc,
+        node,
+    };
     let mut set = chat.begin();
     set.marks = vec![marks(&chat, 5, 7)];
     set.agent_statuses = vec![status(AgentStatus::Online, 9, 2)];
     store.submit(&set).unwrap();
     let older = WriteSet {
         marks: vec![marks(&chat, 3, 9)],
-        agent_statuses: vec![status(AgentStatus::Offline, 9, 1), status(AgentStatus::Away, 8, 9)],
+        agent_statuses: vec![
+            status(AgentStatus::Offline, 9, 1),
+            status(AgentStatus::Away, 8, 9),
+        ],
         ..WriteSet::default()
     };
     store.submit(&older).unwrap();
@@ -179,13 +234,19 @@ fn a_message_id_or_a_seq_used_twice_fails_the_commit_and_stores_nothing() {
     let mut again = WriteSet::default();
     chat.say(&mut again, "second");
     again.messages[0].n = 1;
-    again.meta.push(MetaRow { key: "traces".to_owned(), value: 1 });
+    again.meta.push(MetaRow {
+        key: "traces".to_owned(),
+        value: 1,
+    });
     let error = store.submit(&again).unwrap_err();
     assert!(matches!(error, CommitError::Fatal(_)), "{error}");
     assert!(!error.passes());
     let loaded = store.load().unwrap();
     assert_eq!(loaded.conversations[0].seq, 1);
-    assert!(loaded.meta.iter().all(|row| row.key != "traces"), "half of a refused set was stored");
+    assert!(
+        loaded.meta.iter().all(|row| row.key != "traces"),
+        "half of a refused set was stored"
+    );
 }
 
 #[test]
@@ -194,10 +255,19 @@ fn a_visitor_cannot_have_two_open_conversations_even_if_the_engine_wanted() {
     let mut store = open(&dir);
     let chat = Chat::new(1);
     store.submit(&chat.begin()).unwrap();
-    let other = Chat { conversation: support::id(2), ..chat.clone() };
-    let second = WriteSet { conversations: vec![other.row(Status::Waiting)], ..WriteSet::default() };
+    let other = Chat {
+        conversation: support::id(2),
+        ..chat.clone()
+    };
+    let second = WriteSet {
+        conversations: vec![other.row(Status::Waiting)],
+        ..WriteSet::default()
+    };
     assert!(matches!(store.submit(&second), Err(CommitError::Fatal(_))));
-    let closed = WriteSet { conversations: vec![chat.row(Status::Closed)], ..WriteSet::default() };
+    let closed = WriteSet {
+        conversations: vec![chat.row(Status::Closed)],
+        ..WriteSet::default()
+    };
     store.submit(&closed).unwrap();
     store.submit(&second).unwrap();
 }
@@ -214,10 +284,24 @@ fn old_facts_are_found_by_key() {
     set.conversations = vec![chat.row(Status::Closed)];
     store.submit(&set).unwrap();
     let sent = store.sent(chat.visitor, u64::MAX - 5, 3).unwrap().unwrap();
-    assert_eq!((sent.conversation, sent.seq, sent.body_hash), (chat.conversation, 3, u64::MAX));
-    assert_eq!(store.sent(support::id(99), u64::MAX - 5, 3).unwrap(), None, "another's session of the same number");
+    assert_eq!(
+        (sent.conversation, sent.seq, sent.body_hash),
+        (chat.conversation, 3, u64::MAX)
+    );
+    assert_eq!(
+        store.sent(support::id(99), u64::MAX - 5, 3).unwrap(),
+        None,
+        "another's session of the same number"
+    );
     assert_eq!(store.sent(chat.visitor, u64::MAX - 5, 6).unwrap(), None);
-    assert_eq!(store.session(chat.visitor, u64::MAX - 5).unwrap().unwrap().last_n, 5);
+    assert_eq!(
+        store
+            .session(chat.visitor, u64::MAX - 5)
+            .unwrap()
+            .unwrap()
+            .last_n,
+        5
+    );
     assert_eq!(store.session(chat.visitor, 1).unwrap(), None);
     let conversation = store.conversation(chat.conversation).unwrap().unwrap();
     assert_eq!((conversation.seq, conversation.pending.to_agent), (5, 5));
@@ -242,7 +326,10 @@ fn the_window_is_bounded_and_has_no_hole() {
     }
     drop(store);
     let small = StoreOptions {
-        bounds: tidegate_backend::store::load::LoadBounds { window_bytes_max: 100_000, sessions_max: 3 },
+        bounds: tidegate_backend::store::load::LoadBounds {
+            window_bytes_max: 100_000,
+            sessions_max: 3,
+        },
         ..options(dir.path())
     };
     let loaded = SqliteStore::open(&small).unwrap().load().unwrap();
@@ -253,7 +340,11 @@ fn the_window_is_bounded_and_has_no_hole() {
         assert!(pair[0].conversation < pair[1].conversation || pair[0].seq + 1 == pair[1].seq);
     }
     let last = loaded.messages.last().unwrap();
-    assert_eq!((last.conversation, last.seq), (support::id(20), 100), "the newest conversation comes first");
+    assert_eq!(
+        (last.conversation, last.seq),
+        (support::id(20), 100),
+        "the newest conversation comes first"
+    );
 }
 
 #[test]
@@ -262,7 +353,10 @@ fn a_second_owner_ends_the_first_one() {
     let mut first = open(&dir);
     let mut second = open(&dir);
     let error = first.submit(&Chat::new(1).begin()).unwrap_err();
-    assert!(matches!(&error, CommitError::Fatal(why) if why.contains("owner")), "{error}");
+    assert!(
+        matches!(&error, CommitError::Fatal(why) if why.contains("owner")),
+        "{error}"
+    );
     second.submit(&Chat::new(1).begin()).unwrap();
 }
 
@@ -270,8 +364,12 @@ fn a_second_owner_ends_the_first_one() {
 fn the_incarnation_changes_only_when_power_may_have_been_lost_under_normal() {
     let dir = tempfile::tempdir().unwrap();
     let incarnation = |boot: &str, synchronous, random| {
-        let options =
-            StoreOptions { boot_id: boot.to_owned(), synchronous, random, ..options(dir.path()) };
+        let options = StoreOptions {
+            boot_id: boot.to_owned(),
+            synchronous,
+            random,
+            ..options(dir.path())
+        };
         let mut store = SqliteStore::open(&options).unwrap();
         let found = store.load().unwrap().incarnation;
         (store, found)
@@ -301,7 +399,11 @@ fn the_incarnation_changes_only_when_power_may_have_been_lost_under_normal() {
 #[test]
 fn the_log_is_emptied_at_its_bound() {
     let dir = tempfile::tempdir().unwrap();
-    let bounded = StoreOptions { wal_bytes_max: 1 << 20, checkpoint_every_ms: 5, ..options(dir.path()) };
+    let bounded = StoreOptions {
+        wal_bytes_max: 1 << 20,
+        checkpoint_every_ms: 5,
+        ..options(dir.path())
+    };
     let mut store = SqliteStore::open(&bounded).unwrap();
     let counters = store.checkpoint_counters().unwrap();
     let mut chat = Chat::new(1);
@@ -327,9 +429,15 @@ fn the_log_is_emptied_at_its_bound() {
 #[test]
 #[ignore = "the child of the next test"]
 fn child_that_submits_until_it_is_killed() {
-    let Ok(dir) = std::env::var("TIDEGATE_TEST_DIR") else { return };
+    let Ok(dir) = std::env::var("TIDEGATE_TEST_DIR") else {
+        return;
+    };
     let dir = std::path::PathBuf::from(dir);
-    let mut store = SqliteStore::open(&StoreOptions { checkpoint_every_ms: 1, ..options(&dir) }).unwrap();
+    let mut store = SqliteStore::open(&StoreOptions {
+        checkpoint_every_ms: 1,
+        ..options(&dir)
+    })
+    .unwrap();
     let mut chat = Chat::new(1);
     match store.load().unwrap().conversations.first() {
         Some(conversation) => chat.seq = conversation.seq,
@@ -353,7 +461,12 @@ fn what_was_acknowledged_survives_kill_nine() {
     let mut acknowledged = 0;
     for round in 0..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_submits_until_it_is_killed", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "child_that_submits_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("TIDEGATE_TEST_DIR", dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -373,7 +486,10 @@ fn what_was_acknowledged_survives_kill_nine() {
         child.wait().unwrap();
         let mut store = open(&dir);
         let seq = store.load().unwrap().conversations[0].seq;
-        assert!(seq >= acknowledged, "acknowledged up to {acknowledged}, stored up to {seq}");
+        assert!(
+            seq >= acknowledged,
+            "acknowledged up to {acknowledged}, stored up to {seq}"
+        );
         assert_eq!(seq % 2, 0, "half a turn was stored");
         drop(store);
         let check: String = rusqlite::Connection::open(dir.path().join("tidegate.db"))

@@ -1,5 +1,7 @@
 //! Databases of every version open; a kill in the middle of a migration costs nothing; a newer one is refused.
 
+#![expect(clippy::unwrap_used, reason = "what breaks fails its test")]
+
 mod support;
 
 use std::process::Command;
@@ -15,8 +17,14 @@ fn newest() -> u32 {
 
 fn schema(dir: &tempfile::TempDir) -> Vec<String> {
     let connection = Connection::open(dir.path().join("tidegate.db")).unwrap();
-    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    let mut statement = connection
+        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+        .unwrap();
+    statement
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 #[test]
@@ -24,7 +32,12 @@ fn versions_count_up_by_one_and_have_names() {
     for (place, migration) in MIGRATIONS.iter().enumerate() {
         assert_eq!(migration.version as usize, place + 1);
         let file = format!("migrations/{:04}_{}.sql", migration.version, migration.name);
-        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists(), "{file}");
+        assert!(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(&file)
+                .exists(),
+            "{file}"
+        );
     }
 }
 
@@ -51,11 +64,20 @@ fn a_newer_database_is_refused_with_one_sentence() {
     open(&dir).close().unwrap();
     let connection = Connection::open(dir.path().join("tidegate.db")).unwrap();
     connection
-        .execute("INSERT INTO schema_version (version, name, applied_at_us) VALUES (99, 'tomorrow', 0)", [])
+        .execute(
+            "INSERT INTO schema_version (version, name, applied_at_us) VALUES (99, 'tomorrow', 0)",
+            [],
+        )
         .unwrap();
     drop(connection);
-    let error = SqliteStore::open(&options(dir.path())).err().unwrap().to_string();
-    assert!(error.contains("99") && error.contains(&newest().to_string()) && error.contains("newer"), "{error}");
+    let error = SqliteStore::open(&options(dir.path()))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("99") && error.contains(&newest().to_string()) && error.contains("newer"),
+        "{error}"
+    );
     assert!(!error.contains('\n'));
 }
 
@@ -63,13 +85,17 @@ fn a_newer_database_is_refused_with_one_sentence() {
 #[test]
 #[ignore = "the child of the next test"]
 fn child_that_dies_in_a_migration() {
-    let Ok(dir) = std::env::var("TIDEGATE_TEST_DIR") else { return };
+    let Ok(dir) = std::env::var("TIDEGATE_TEST_DIR") else {
+        return;
+    };
     let (at_version, at_step): (u32, usize) = {
         let point = std::env::var("TIDEGATE_TEST_POINT").unwrap();
         let (version, step) = point.split_once(' ').unwrap();
         (version.parse().unwrap(), step.parse().unwrap())
     };
-    let connection = support::place(std::path::Path::new(&dir)).open_writer().unwrap();
+    let connection = support::place(std::path::Path::new(&dir))
+        .open_writer()
+        .unwrap();
     migrate(&connection, MIGRATIONS, NOW_US, &mut |version, step| {
         if (version, step) == (at_version, at_step) {
             std::process::abort();
@@ -84,7 +110,10 @@ fn a_kill_at_any_statement_of_a_migration_is_safe() {
     let mut points = Vec::new();
     let dir = tempfile::tempdir().unwrap();
     let connection = Connection::open(dir.path().join("tidegate.db")).unwrap();
-    migrate(&connection, MIGRATIONS, NOW_US, &mut |version, step| points.push((version, step))).unwrap();
+    migrate(&connection, MIGRATIONS, NOW_US, &mut |version, step| {
+        points.push((version, step))
+    })
+    .unwrap();
     assert!(points.len() > 10);
     for (version, step) in points {
         let dir = tempfile::tempdir().unwrap();
@@ -95,9 +124,15 @@ fn a_kill_at_any_statement_of_a_migration_is_safe() {
             .output()
             .unwrap()
             .status;
-        assert!(!status.success(), "the child was to die at {version} {step}");
+        assert!(
+            !status.success(),
+            "the child was to die at {version} {step}"
+        );
         let connection = Connection::open(dir.path().join("tidegate.db")).unwrap();
-        assert_eq!(tidegate_backend::store::migrate::version(&connection).unwrap(), version - 1);
+        assert_eq!(
+            tidegate_backend::store::migrate::version(&connection).unwrap(),
+            version - 1
+        );
         drop(connection);
         let mut store = open(&dir);
         store.submit(&Chat::new(1).begin()).unwrap();

@@ -1,5 +1,7 @@
 //! Databases that cannot be used, or not at this moment: each says so, in a sentence, and loses nothing.
 
+#![expect(clippy::unwrap_used, reason = "what breaks fails its test")]
+
 mod support;
 
 use std::fs;
@@ -18,7 +20,10 @@ fn a_database_locked_by_another_process_is_busy_and_heals() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let set = Chat::new(1).begin();
     let error = store.submit(&set).unwrap_err();
-    assert!(matches!(error, CommitError::Busy(_)) && error.passes(), "{error}");
+    assert!(
+        matches!(error, CommitError::Busy(_)) && error.passes(),
+        "{error}"
+    );
     other.execute_batch("ROLLBACK").unwrap();
     store.submit(&set).unwrap();
 }
@@ -26,18 +31,33 @@ fn a_database_locked_by_another_process_is_busy_and_heals() {
 #[test]
 fn a_file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("tidegate.db"), "this is a diary, not a database; it is longer than a header".repeat(20)).unwrap();
-    let error = SqliteStore::open(&options(dir.path())).err().unwrap().to_string();
-    assert!(error.contains("no SQLite database") && error.contains("data_dir"), "{error}");
+    fs::write(
+        dir.path().join("tidegate.db"),
+        "this is a diary, not a database; it is longer than a header".repeat(20),
+    )
+    .unwrap();
+    let error = SqliteStore::open(&options(dir.path()))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("no SQLite database") && error.contains("data_dir"),
+        "{error}"
+    );
 }
 
 #[test]
 fn another_programs_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let other = rusqlite::Connection::open(dir.path().join("tidegate.db")).unwrap();
-    other.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+    other
+        .execute_batch("CREATE TABLE recipes (name TEXT)")
+        .unwrap();
     drop(other);
-    let error = SqliteStore::open(&options(dir.path())).err().unwrap().to_string();
+    let error = SqliteStore::open(&options(dir.path()))
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("another program"), "{error}");
 }
 
@@ -69,7 +89,10 @@ fn a_damaged_database_is_refused_with_what_to_do() {
     };
     assert!(matches!(&error, StoreError::Refused(_)), "{error:?}");
     let error = error.to_string();
-    assert!(error.contains("damaged") && error.contains("backup"), "{error}");
+    assert!(
+        error.contains("damaged") && error.contains("backup"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -91,9 +114,18 @@ fn a_full_disk_refuses_and_heals() {
     }
     let dir = tempfile::tempdir().unwrap();
     // A file system of 4 MiB of this test's own, in a mount namespace of its own.
-    let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" || exit 77; exec \"$2\" --exact \"$3\" --nocapture";
+    let script =
+        "mount -t tmpfs -o size=4m tmpfs \"$1\" || exit 77; exec \"$2\" --exact \"$3\" --nocapture";
     let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
         .arg(dir.path())
         .arg(std::env::current_exe().unwrap())
         .arg(NAME)
@@ -101,7 +133,9 @@ fn a_full_disk_refuses_and_heals() {
         .status();
     match status.map(|status| status.code()) {
         Ok(Some(0)) => {}
-        Ok(Some(77 | 1)) | Err(_) => eprintln!("skipped: this machine lets nobody mount a tmpfs in a namespace"),
+        Ok(Some(77 | 1)) | Err(_) => {
+            eprintln!("skipped: this machine lets nobody mount a tmpfs in a namespace")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -122,7 +156,10 @@ fn fill(dir: &std::path::Path) {
             Ok(_) => {}
             Err(error) => {
                 assert!(matches!(error, CommitError::Full(_)), "{error}");
-                assert!(matches!(store.submit(&set), Err(CommitError::Full(_))), "it is still full");
+                assert!(
+                    matches!(store.submit(&set), Err(CommitError::Full(_))),
+                    "it is still full"
+                );
                 refused = Some(set);
             }
         }

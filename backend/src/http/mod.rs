@@ -21,8 +21,6 @@ pub mod origin;
 mod problem;
 mod request;
 pub mod server;
-#[cfg(test)]
-mod tests;
 mod time;
 mod visitor;
 

@@ -1,5 +1,6 @@
 //! Fixtures: rows as the engine would write them, and a store in a directory of its own.
 #![expect(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a fixture that breaks fails its test")]
 
 pub mod backend;
 pub mod client;
@@ -24,13 +25,22 @@ pub const NOW_US: u64 = 1_795_264_496_000_000;
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !so() {
-        assert!(Instant::now() < deadline, "waited 20 s in vain until {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited 20 s in vain until {what}"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 pub fn place(dir: &Path) -> Place {
-    Place { path: dir.join("tidegate.db"), vfs: None, busy_ms_max: 20, cache_bytes: 1 << 20, mmap_bytes: 0 }
+    Place {
+        path: dir.join("tidegate.db"),
+        vfs: None,
+        busy_ms_max: 20,
+        cache_bytes: 1 << 20,
+        mmap_bytes: 0,
+    }
 }
 
 pub fn options(dir: &Path) -> StoreOptions {
@@ -39,7 +49,10 @@ pub fn options(dir: &Path) -> StoreOptions {
         synchronous: Synchronous::Normal,
         wal_bytes_max: 64 << 20,
         checkpoint_every_ms: 0,
-        bounds: LoadBounds { window_bytes_max: 1 << 20, sessions_max: 1_000 },
+        bounds: LoadBounds {
+            window_bytes_max: 1 << 20,
+            sessions_max: 1_000,
+        },
         site_id: 1,
         now_us: NOW_US,
         random: 0x1234_5678_9abc_def0,
@@ -48,7 +61,10 @@ pub fn options(dir: &Path) -> StoreOptions {
 }
 
 pub fn config(dir: &TempDir) -> Config {
-    Config { data_dir: dir.path().to_owned(), ..Config::default() }
+    Config {
+        data_dir: dir.path().to_owned(),
+        ..Config::default()
+    }
 }
 
 pub fn open(dir: &TempDir) -> SqliteStore {
@@ -70,7 +86,11 @@ pub struct Chat {
 
 impl Chat {
     pub fn new(n: u128) -> Self {
-        Self { conversation: id(n), visitor: id(1_000_000 + n), seq: 0 }
+        Self {
+            conversation: id(n),
+            visitor: id(1_000_000 + n),
+            seq: 0,
+        }
     }
 
     pub fn row(&self, status: Status) -> ConversationRow {
@@ -80,12 +100,20 @@ impl Chat {
             widget: 1,
             visitor: self.visitor,
             status,
-            close_reason: if status == Status::Closed { CloseReason::ByVisitor } else { CloseReason::None },
+            close_reason: if status == Status::Closed {
+                CloseReason::ByVisitor
+            } else {
+                CloseReason::None
+            },
             agent: None,
             opened_at_us: NOW_US,
             assigned_at_us: 0,
             first_assigned_at_us: 0,
-            closed_at_us: if status == Status::Closed { NOW_US + 1 } else { 0 },
+            closed_at_us: if status == Status::Closed {
+                NOW_US + 1
+            } else {
+                0
+            },
             queue_order: 1,
             page: "https://shop.example/".to_owned(),
             synthetic: false,
