@@ -3,12 +3,13 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { CODECS } from '../envelope.js';
 import { ENUMS, KIND_NUMBERS, TABLES, tableOf } from '../schema.js';
 import { complete } from '../json.js';
 import { closeClass } from '../close.js';
 
+const WRITTEN = new URL('../../vectors/written_by_js.json', import.meta.url);
 const read = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url), 'utf8'));
 const envelopes = read('envelopes');
 
@@ -40,6 +41,17 @@ test('what we write of them reads the same, at any address', () => {
     const [back] = CODECS.fb.decode(shifted.subarray(3));
     assert.deepEqual(back, { kind: json.kind, ts_us: ts, value }, name);
   }
+});
+
+test('what we write of them is in written_by_js.json, which a Rust test reads', () => {
+  const lines = envelopes.map(({ name, ts, json }) => {
+    const [{ value }] = CODECS.json.decode(JSON.stringify(json));
+    const bytes = CODECS.fb.encode([{ kind: json.kind, value }], ts);
+    return JSON.stringify({ name, json, envelope_hex: Buffer.from(bytes).toString('hex') });
+  });
+  const text = `[\n${lines.join(',\n')}\n]\n`;
+  if (process.env.TIDEGATE_UPDATE_VECTORS) writeFileSync(WRITTEN, text);
+  assert.equal(readFileSync(WRITTEN, 'utf8'), text, 'TIDEGATE_UPDATE_VECTORS=1 writes it anew');
 });
 
 test('our JSON is theirs, byte for byte', () => {
