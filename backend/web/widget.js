@@ -1,6 +1,6 @@
 // The launcher: <script async src="https://chat.example/widget.js" data-widget="default"></script> on a shop's page.
 // Attributes: data-widget, data-accent (#rrggbb), data-position (right | left), data-greeting, data-lang (zh | en | auto),
-// data-name, data-logo (address of an image), data-questions ("a|b|c"), data-bottom (px). API: window.Tidegate.open() / .close().
+// data-name, data-logo (address of an image), data-questions ("a|b|c") with data-questions-en, data-bottom (px). API: window.Tidegate.open() / .close().
 // It draws a button and nothing else. The iframe, and with it any connection, is made when the visitor opens the
 // chat. Then it keeps the chat's strings in this page's storage, because the iframe's may be blocked.
 (() => {
@@ -146,7 +146,8 @@
     if (!frame || event.source !== frame.contentWindow || event.origin !== ORIGIN || !message || message.tidegate !== 1) return;
     if (message.type === 'ready') {
       spoken = true;
-      const { accent: colour, greeting, lang, name, logo, questions } = data;
+      const { accent: colour, greeting, lang, name, logo } = data;
+      const questions = (!zh && data.questionsEn) || data.questions;
       tell({ type: 'init', local: snapshot('local'), tab: snapshot('tab'), config: { widget, accent: colour, greeting, lang, name, logo, questions }, page: location.href, shown: open });
     } else if (message.type === 'set' || message.type === 'remove') {
       write(message.area, message.key, message.type === 'set' ? message.value : null);

@@ -40,8 +40,8 @@ export function axeSource() {
 /** A font of a machine without desktop fonts looks like nobody's phone: system-ui is mapped to a plain grotesque. */
 function fontConfig() {
   const file = join(CACHE, 'fonts.conf');
-  const alias = (name) => `<alias binding="same"><family>${name}</family><prefer><family>Liberation Sans</family><family>Noto Sans CJK SC</family></prefer></alias>`;
-  writeFileSync(file, `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include>${['system-ui', 'sans-serif'].map(alias).join('')}</fontconfig>\n`);
+  const alias = (name) => `<match target="pattern"><test name="family" qual="first"><string>${name}</string></test><edit name="family" mode="prepend" binding="strong"><string>Liberation Sans</string><string>Noto Sans CJK SC</string></edit></match>`;
+  writeFileSync(file, `<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>${['system-ui', 'sans-serif', 'sans', 'DejaVu Sans'].map(alias).join('')}<include ignore_missing="yes">/etc/fonts/fonts.conf</include></fontconfig>\n`);
   return file;
 }
 

@@ -124,3 +124,40 @@ export function agentScenarios(language) {
     long: { scenario: deskOf(language, { ...busy, rows: [{ visitor_name: copy.long.slice(0, 60), last_text: copy.long }, {}, {}], lines: [['v', copy.long], ['a', copy.long], ['v', COPY[language === 'zh' ? 'en' : 'zh'].long]] }), hash: front },
   };
 }
+
+// --- the administration
+
+/** name → { scenario, hash } of the administration. */
+export function adminScenarios(language) {
+  const desk = deskOf(language, { rows: [{}], role: 'supervisor' });
+  const zh = language === 'zh';
+  let asked = 0;
+  const stats = (bad) => () => {
+    asked += 1;
+    const accepted = 184_203 + asked * 61 + Math.round(Math.sin(asked / 3) * 20);
+    return {
+      ready: true, at_us: (NOW_MS + asked * 2000) * 1000, agents_online: bad ? 0 : 3, waiting: bad ? 14 : 2, longest_wait_ms: bad ? 421_000 : 41_000, chatting: 17, visitors_connected: 4821 + Math.round(Math.sin(asked) * 30), agents_connected: 4, gateways: 2,
+      agents: [['小李', 'Mia', 'online', 5, 8], ['小周', 'Sam', 'online', 6, 6], ['老张', 'Priya', 'away', 2, 6], ['Okafor', 'Okafor', bad ? 'offline' : 'online', 4, 10], ['周明', 'Lena', 'offline', 0, 8]].map(([a, b, status, open, capacity], i) => ({ id: id(i + 1), name: zh ? a : b, role: 'agent', status: bad && status === 'online' ? 'away' : status, open, capacity, disabled: false })),
+      today: { opened: 412, assigned: 398, closed: 381, abandoned: 6 },
+      ledger: { accepted, delivered: accepted - 12 - (bad ? 3 : 0), pending: 12, expired: 0, closed: !bad },
+      counters: { messages_accepted: accepted, commits: 90_000 + asked * 40, commit_us: 31_000_000 + asked * (16_000 + (asked % 5) * 900) },
+    };
+  };
+  const api = {
+    ...desk.api, '/api/admin/realtime-stats': stats(false),
+    '/api/admin/agents': { agents: [['demo', '小李', 'Mia', 'supervisor', 5, 8], ['zhou', '小周', 'Sam', 'agent', 6, 6], ['priya', '老张', 'Priya', 'agent', 2, 6], ['okafor', 'Okafor', 'Okafor', 'agent', 4, 10]].map(([user, a, b, role, open, capacity], i) => ({ id: i ? id(i) : AGENT, user, name: zh ? a : b, role, status: ['online', 'online', 'away', 'offline'][i], open, capacity, disabled: i === 3, created_at_us: us(9000) })) },
+    '/api/admin/widgets': { widgets: [{ id: 1, key: 'default', name: COPY[language].shop, greeting: COPY[language].greeting, accent: '#2f6b4f', allowed_origins: ['https://tea.example'] }] },
+  };
+  const series = async (page) => { // two seconds pass in a few milliseconds
+    await page.evaluate(() => { const later = window.setTimeout; window.setTimeout = (run, ms) => later(run, ms === 2000 ? 4 : ms); });
+    await page.waitForTimeout(2600);
+  };
+  const scenario = { ...desk, api };
+  return {
+    overview: { scenario, act: series },
+    attention: { scenario: { ...scenario, api: { ...api, '/api/admin/realtime-stats': stats(true) } } },
+    agents: { scenario, hash: '#/agents' },
+    widgets: { scenario, hash: '#/widgets' },
+    export: { scenario, hash: '#/exports' },
+  };
+}

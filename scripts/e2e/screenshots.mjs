@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { launch, ROOT } from './browser.mjs';
 import { ORIGIN, serve } from './pages.mjs';
-import { agentScenarios, visitorScenarios } from './scenarios.mjs';
+import { adminScenarios, agentScenarios, visitorScenarios } from './scenarios.mjs';
 
 const OUT = join(ROOT, '.cache', 'screenshots');
 const SIZES = { phone: { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, console: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, desk: { viewport: { width: 1280, height: 800 } } };
@@ -50,11 +50,22 @@ for (const language of ['zh', 'en']) {
 }
 
 for (const language of ['zh', 'en']) {
-  for (const [state, { scenario, hash = '', act }] of Object.entries(agentScenarios(language))) {
+  const consoles = [...Object.entries(agentScenarios(language)).map((entry) => ['agent', ...entry]), ...Object.entries(adminScenarios(language)).map((entry) => ['admin', ...entry])];
+  for (const [place, state, { scenario, hash = '', act }] of consoles) {
     for (const size of ['phone', 'desk']) {
       for (const scheme of ['light', 'dark']) {
-        await picture(`agent-${state}-${size}-${scheme}-${language}`, { scenario, size: size === 'phone' ? 'console' : 'desk', scheme, language, path: `/agent/${hash}`, act: act && (async (page) => { await page.waitForTimeout(300); await act(page); }) });
+        await picture(`${place}-${state}-${size}-${scheme}-${language}`, { scenario, size: size === 'phone' ? 'console' : 'desk', scheme, language, path: `/${place}/${hash}`, act: act && (async (page) => { await page.waitForTimeout(300); await act(page); }) });
       }
+    }
+  }
+}
+
+for (const language of ['zh', 'en']) {
+  for (const size of ['phone', 'desk']) {
+    for (const scheme of ['light', 'dark']) {
+      const { empty: scenario } = visitorScenarios(language);
+      await picture(`shop-home-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/' });
+      await picture(`shop-product-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/shop/longjing.html' });
     }
   }
 }

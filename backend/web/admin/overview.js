@@ -1,0 +1,71 @@
+// One screen that answers: is it all right?
+import { html, Component, cls } from '../ui/view.js';
+import { Icon } from '../ui/icons.js';
+import { t } from '../ui/text.js';
+import { clockTime, duration } from '../ui/time.js';
+import { Chart } from './chart.js';
+
+const SPANS = { last15: 15 * 60_000, last24: 24 * 3_600_000 };
+const WAIT_CAUTION_MS = 120_000;
+
+const Number_ = ({ name, value, note, tone }) => html`<div class="number"><dt>${name}</dt><dd class=${cls('numeric', tone && `is-${tone}`)}>${value}</dd>${note ? html`<small class="numeric">${note}</small>` : null}</div>`;
+
+/** What needs a look, in words; empty = all is well. */
+function concerns(now) {
+  const list = [];
+  if (!now.ready) list.push(t('serverUnreachable'));
+  if (!now.ledger.closed) list.push(t('ledgerOpen', Math.abs(now.ledger.accepted - now.ledger.delivered - now.ledger.pending - now.ledger.expired)));
+  if (now.waiting > 0 && now.agents_online === 0) list.push(t('offlineNow'));
+  if (now.longest_wait_ms > WAIT_CAUTION_MS) list.push(`${t('longestWait')} ${duration(now.longest_wait_ms)}`);
+  return list;
+}
+
+export class Overview extends Component {
+  state = { span: 'last15' };
+  componentDidMount() { this.off = this.props.live.subscribe(() => this.setState({})); }
+  componentWillUnmount() { this.off(); }
+
+  render({ live }, { span }) {
+    const { now, lostSince } = live;
+    if (!now) return html`<p class="admin-none">${lostSince ? t('serverUnreachable') : '\u00a0'}</p>`;
+    const bad = concerns(now);
+    const points = span === 'last15' ? live.fine : live.coarse;
+    const agents = [...now.agents].filter((agent) => !agent.disabled).sort((a, b) => STATUS_ORDER[a.status] - STATUS_ORDER[b.status] || b.open - a.open);
+    const { ledger } = now;
+    return html`
+      <header class="admin-head">
+        <h1 class=${cls('health', bad.length || lostSince ? 'is-caution' : 'is-positive')}><${Icon} name=${bad.length || lostSince ? 'alert' : 'done'} />${bad.length || lostSince ? t('attention') : t('allRight')}</h1>
+        <p>${lostSince ? t('unreachableSince', clockTime(lostSince * 1000)) : bad.join(' · ')}</p>
+      </header>
+      <dl class="numbers">
+        <${Number_} name=${t('connections')} value=${now.visitors_connected + now.agents_connected} note=${`${t('gateways')} ${now.gateways}`} tone=${now.gateways ? '' : 'danger'} />
+        <${Number_} name=${t('queue')} value=${now.waiting} note=${now.waiting ? `${t('longestWait')} ${duration(now.longest_wait_ms)}` : ''} tone=${now.longest_wait_ms > WAIT_CAUTION_MS ? 'caution' : ''} />
+        <${Number_} name=${t('chatting')} value=${now.chatting} note=${now.today ? `${t('today')} ${now.today.opened}` : ''} />
+        <${Number_} name=${t('agentsOnline')} value=${now.agents_online} tone=${now.waiting && !now.agents_online ? 'danger' : ''} />
+      </dl>
+      <section class="panel">
+        <div class="panel-head"><h2>${t('history')}</h2>
+          <div class="segmented" role="group">${Object.keys(SPANS).map((key) => html`<button type="button" aria-pressed=${String(span === key)} onClick=${() => this.setState({ span: key })}>${t(key)}</button>`)}</div></div>
+        <div class="charts">
+          <${Chart} title=${t('messagesPerSecond')} unit="/s" points=${points} pick=${(point) => point.perSecond} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('queue')} unit="" points=${points} pick=${(point) => point.waiting} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('connections')} unit="" points=${points} pick=${(point) => point.connections} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('commitTime')} unit="ms" points=${points} pick=${(point) => point.commitMs} spanMs=${SPANS[span]} />
+        </div>
+      </section>
+      <div class="admin-columns">
+        <section class="panel">
+          <div class="panel-head"><h2>${t('ledger')}</h2></div>
+          <p class=${cls('ledger-line', ledger.closed ? 'is-positive' : 'is-danger')}><${Icon} name=${ledger.closed ? 'done' : 'alert'} small />${ledger.closed ? t('ledgerClosed') : t('ledgerOpen', Math.abs(ledger.accepted - ledger.delivered - ledger.pending - ledger.expired))}</p>
+          <dl class="ledger">${['accepted', 'delivered', 'pending', 'expired'].map((key) => html`<div><dt>${t(key)}</dt><dd class="numeric">${ledger[key].toLocaleString()}</dd></div>`)}</dl>
+        </section>
+        <section class="panel">
+          <div class="panel-head"><h2>${t('agents')}</h2></div>
+          <ul class="loads">${agents.map((agent) => html`<li key=${agent.id}><i class=${`dot is-${agent.status}`}></i><span>${agent.name}</span>
+            <span class="load" aria-hidden="true"><i class=${agent.open >= agent.capacity ? 'is-full' : ''} ref=${(bar) => bar?.style.setProperty('--part', Math.min(1, agent.open / (agent.capacity || 1)))}></i></span><b class="numeric">${t('capacity', agent.open, agent.capacity)}</b></li>`)}</ul>
+        </section>
+      </div>`;
+  }
+}
+
+const STATUS_ORDER = { online: 0, away: 1, offline: 2 };
