@@ -200,8 +200,11 @@ impl BusDirectory {
         ))
     }
 
-    /// The segments that are there and complete.
-    pub(crate) fn segments(&self) -> Result<Vec<InstanceId>, BusError> {
+    /// The segments that are there and complete, of gateways living and dead, in no order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn segments(&self) -> Result<Vec<InstanceId>, BusError> {
         let names = self.directory.names()?;
         Ok(names
             .iter()

@@ -23,6 +23,8 @@ mod limits; // every maximum, with the relations between them
 #[cfg(not(loom))]
 mod liveness; // locks that die with their process
 mod memory; // heap, memfd or file: words that a peer may be writing
+#[cfg(not(loom))]
+mod observe; // taps and counters for processes that have no part in the bus
 mod record; // the 48-byte header, and a copy of one record
 mod ring; // claim, commit, consume
 #[cfg(not(loom))]
@@ -30,6 +32,8 @@ mod seat; // the one backend: takes its seat, discovers, attaches
 #[cfg(not(loom))]
 mod segment; // a gateway makes its segment
 mod sync; // the one door to atomics; loom stands behind it in model runs
+#[cfg(not(loom))]
+mod truncation; // a mapped file cut short: an exit with a sentence
 
 #[cfg(not(loom))]
 pub use control::{BackendControl, Control, GatewayControl};
@@ -40,9 +44,15 @@ pub use doorbell::{Ringer, Sleeper, Woken};
 pub use error::{AttachError, BusError, ClaimError, Damage, SeatError, SegmentError};
 pub use identity::{InstanceId, Position};
 pub use limits::*;
+#[cfg(not(loom))]
+pub use observe::{ObservedCounters, ObservedGateway, ObservedShard};
 pub use record::{RecordCopy, RecordHeader, record_span_bytes};
-pub use ring::{Bad, Claim, Claimed, Consumer, Producer, Read, RingBacking, ring_pair};
+pub use ring::{
+    Bad, Claim, Claimed, Consumer, Producer, Read, RingBacking, Tap, Tapped, ring_pair,
+};
 #[cfg(not(loom))]
 pub use seat::{AttachedGateway, BackendSeat, ShardPorts};
 #[cfg(not(loom))]
 pub use segment::{BackendWatch, GatewaySegment, SegmentOptions, ShardEnd};
+#[cfg(not(loom))]
+pub use truncation::{EXIT_CODE_TRUNCATED, exit_on_truncation};

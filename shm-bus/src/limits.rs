@@ -15,6 +15,9 @@ pub const RECORD_HEADER_BYTES: usize = 48;
 pub const RING_PER_RECORD_MIN: usize = 4;
 /// The largest record when nobody says otherwise: a 64 KiB message, its header, and a multicast's list beside it.
 pub const RECORD_BYTES_MAX_DEFAULT: usize = 256 * 1024;
+/// The farthest position an end takes over from an earlier life: 146 years at a gigabyte a second. Beyond it a cursor
+/// is damage, and arithmetic on positions never overflows.
+pub const POSITION_MAX: u64 = 1 << 62;
 /// A sleeper looks at its rings again after this long even if nobody rang: a producer may die between publish and
 /// ring.
 pub const SLEEP_MS_MAX: u64 = 100;

@@ -46,6 +46,7 @@ impl Memory {
         } else {
             options.map_raw_read_only(file)?
         };
+        crate::truncation::watch(map.as_ptr().addr(), bytes);
         Ok(Arc::new(Self {
             words: bytes / 8,
             backing: Backing::Mapped(map),
@@ -60,6 +61,15 @@ impl Memory {
             Backing::Mapped(map) => {
                 NonNull::new(map.as_mut_ptr().cast()).expect("a mapping never lies at address 0")
             }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Backing::Mapped(map) = &self.backing {
+            crate::truncation::forget(map.as_ptr().addr());
         }
     }
 }

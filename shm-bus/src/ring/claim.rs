@@ -7,7 +7,7 @@ use crate::{
     error::{ClaimError, Damage},
     identity::Position,
     layout,
-    limits::RECORD_HEADER_BYTES,
+    limits::{POSITION_MAX, RECORD_HEADER_BYTES},
     memory::{Memory, Word, Words},
     record::record_span_bytes,
     sync::{Arc, Ordering, fence},
@@ -30,6 +30,8 @@ pub struct Producer {
     claimed_word: Word,
     released_word: Word,
     pub(super) published: u64,
+    /// The end of the farthest claim ever made, abandoned ones and those of earlier lives included.
+    claimed: u64,
     /// The consumer's cursor as read last: never more than what it is now, so it is safe to go by.
     released: u64,
     condemned: Option<Damage>,
@@ -55,12 +57,9 @@ impl Producer {
         let released_word = Word::at(peer, port_offset + layout::PORT_RELEASED_OFFSET);
         // This side wrote `published` itself (perhaps in an earlier life): Relaxed.
         let published = published_word.load(Ordering::Relaxed);
-        if !published.is_multiple_of(8) {
-            return Err(Damage::Cursor {
-                found: published,
-                least: 0,
-                most: u64::MAX,
-            });
+        if !published.is_multiple_of(8) || published > POSITION_MAX {
+            let (found, least, most) = (published, 0, POSITION_MAX);
+            return Err(Damage::Cursor { found, least, most });
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -68,11 +67,15 @@ impl Producer {
         )]
         let ring = Words::at(own, ring_offset, shape.ring_bytes as usize);
         let counters = Counters::at(own, port_offset);
+        let claimed_word = Word::at(own, port_offset + layout::PORT_CLAIMED_OFFSET);
         let mut producer = Self {
             shape,
             ring,
             published_word,
-            claimed_word: Word::at(own, port_offset + layout::PORT_CLAIMED_OFFSET),
+            claimed: claimed_word
+                .load(Ordering::Relaxed)
+                .min(published + shape.ring_bytes),
+            claimed_word,
             released_word,
             published,
             released: published.saturating_sub(shape.ring_bytes),
@@ -129,8 +132,12 @@ impl Producer {
                 return Ok(Claimed::Full);
             }
         }
-        // SYNC(lapped): a tap that reads bytes of this claim also reads this `claimed`, and drops its copy.
-        self.claimed_word.store(end, Ordering::Relaxed);
+        // SYNC(lapped): a tap that reads bytes of this claim also reads this `claimed`, and drops its copy. It never
+        // goes back: an abandoned claim may have been written to.
+        if end > self.claimed {
+            self.claimed = end;
+            self.claimed_word.store(end, Ordering::Relaxed);
+        }
         fence(Ordering::Release);
         crate::fault::point("claim.before_commit");
         Ok(Claimed::Claimed(Claim::new(

@@ -6,7 +6,7 @@ use crate::{
     error::Damage,
     identity::Position,
     layout,
-    limits::RECORD_HEADER_BYTES,
+    limits::{POSITION_MAX, RECORD_HEADER_BYTES},
     memory::{Memory, Word, Words},
     record::{HEADER_WORDS, KIND_PADDING, RecordCopy, RecordHeader, check_word, padding_word},
     sync::{Arc, Ordering},
@@ -65,12 +65,9 @@ impl Consumer {
         let released_word = Word::at(own, port_offset + layout::PORT_RELEASED_OFFSET);
         // This side wrote `released` itself (perhaps in an earlier life): Relaxed.
         let released = released_word.load(Ordering::Relaxed);
-        if !released.is_multiple_of(8) {
-            return Err(Damage::Cursor {
-                found: released,
-                least: 0,
-                most: u64::MAX,
-            });
+        if !released.is_multiple_of(8) || released > POSITION_MAX {
+            let (found, least, most) = (released, 0, POSITION_MAX);
+            return Err(Damage::Cursor { found, least, most });
         }
         #[expect(
             clippy::cast_possible_truncation,

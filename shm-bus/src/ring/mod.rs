@@ -39,10 +39,12 @@ mod commit;
 mod consume;
 #[cfg(all(test, loom))]
 mod models;
+mod tap;
 
 pub use claim::{Claimed, Producer};
 pub use commit::Claim;
 pub use consume::{Bad, Consumer, Read};
+pub use tap::{Tap, Tapped};
 
 use crate::{
     error::SegmentError,

@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{Claimed, Consumer, Producer, Read, RingShape};
+use super::{Claimed, Consumer, Producer, Read, RingShape, Tap, Tapped};
 use crate::{
     layout::{PORT_COUNTERS, PORT_COUNTERS_OFFSET, PORT_PUBLISHED_OFFSET},
     memory::{Memory, Word, Words},
@@ -117,6 +117,31 @@ fn room_is_written_again_only_after_it_was_read() {
             } else {
                 thread::yield_now();
             }
+        }
+        sender.join().expect("sent");
+    });
+}
+
+/// A tap reads the first record while the producer, two records on, writes over it.
+#[test]
+fn a_lapped_tap_never_shows_half_a_record() {
+    model(3, || {
+        let files = Files::new();
+        let (mut producer, mut consumer) = (files.producer(), files.consumer());
+        let mut tap = Tap::over(SHAPE, &files.producer, 0, RING_OFFSET);
+        assert!(push(&mut producer, 1) && push(&mut producer, 2));
+        let mut copy = RecordCopy::default();
+        assert!(expect_record(consumer.next(&mut copy), &copy, 1));
+        assert!(expect_record(consumer.next(&mut copy), &copy, 2));
+        consumer.release_to(consumer.position());
+        let sender = thread::spawn(move || assert!(push(&mut producer, 3)));
+        match tap.next(&mut copy) {
+            Tapped::Record(header) => {
+                assert_eq!(header.trace, 1);
+                assert_eq!(copy.payload(), (!1u64).to_le_bytes());
+            }
+            Tapped::Lapped { missed_bytes } => assert!(missed_bytes >= 112),
+            Tapped::Empty => panic!("a record was there"),
         }
         sender.join().expect("sent");
     });

@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
@@ -40,11 +40,20 @@ impl Stage {
 
     /// Starts this test binary again; its test `actor` plays `part`.
     pub fn start(&self, part: &str) -> Actor {
-        Actor::start(part, self.bus.path(), &[])
+        Actor::start(part, self.bus.path(), &[], Stdio::inherit())
     }
 
     pub fn start_with_fault(&self, part: &str, fault: &str) -> Actor {
-        Actor::start(part, self.bus.path(), &[("TIDEGATE_FAULT", fault)])
+        Actor::start(
+            part,
+            self.bus.path(),
+            &[("TIDEGATE_FAULT", fault)],
+            Stdio::inherit(),
+        )
+    }
+
+    pub fn start_piping_errors(&self, part: &str, errors: Stdio) -> Actor {
+        Actor::start(part, self.bus.path(), &[], errors)
     }
 
     /// Names on the bus that begin so, sorted.
@@ -77,7 +86,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    pub fn start(part: &str, bus: &Path, environment: &[(&str, &str)]) -> Self {
+    fn start(part: &str, bus: &Path, environment: &[(&str, &str)], errors: Stdio) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a test binary has a path"))
             .args(["actor", "--exact", "--nocapture", "--test-threads=1"])
             .env(PART, part)
@@ -85,6 +94,7 @@ impl Actor {
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .expect("a second process");
         let stdin = child.stdin.take().expect("piped");
@@ -143,12 +153,24 @@ impl Actor {
         self.child.wait().expect("our own child");
     }
 
-    /// Waits until it has died by itself; tells whether a signal killed it.
+    /// Waits until it has ended by itself; tells whether a signal killed it.
     pub fn wait(&mut self) -> bool {
-        let status = wait_for("the actor's end", || {
+        std::os::unix::process::ExitStatusExt::signal(&self.status()).is_some()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn status(&mut self) -> ExitStatus {
+        wait_for("the actor's end", || {
             self.child.try_wait().expect("our own child")
-        });
-        std::os::unix::process::ExitStatusExt::signal(&status).is_some()
+        })
+    }
+
+    /// Its standard error, if it was started with a pipe for it.
+    pub fn errors(&mut self) -> ChildStderr {
+        self.child
+            .stderr
+            .take()
+            .expect("piped, and not taken before")
     }
 }
 
