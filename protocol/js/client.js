@@ -9,8 +9,7 @@ import { Link } from './link.js';
 import { Outbox, copyItem } from './outbox.js';
 import { SessionSlot, freshRecord } from './session.js';
 import { Streams } from './streams.js';
-import { CONVERSATIONS_PER_WELCOME_MAX, LOCALE_BYTES_MAX, PAGE_BYTES_MAX, SEND_ANSWER_MS_MAX,
-  TYPING_MS } from './limits.js';
+import { LOCALE_BYTES_MAX, PAGE_BYTES_MAX, SEND_ANSWER_MS_MAX, TYPING_MS, UNNAMED_MS_MAX } from './limits.js';
 import { cutUtf8 } from './utf8.js';
 import { SUPERSEDED } from './close.js';
 import { hostOf } from './host.js';
@@ -35,6 +34,7 @@ export class Tidegate {
     this.runs = 0;            // start() and stop() calls: what an older one awaited is void
     this.superseded = false;
     this.pumpTimer = null;
+    this.unnamedTimer = null;
     this.typingSaid = new Map();
     this.box = this.newOutbox(freshRecord(''));
     this.link = new Link(this.host, options, {
@@ -134,6 +134,7 @@ export class Tidegate {
   lost() {
     this.clock.clearTimeout(this.pumpTimer);
     this.pumpTimer = null;
+    this.clock.clearTimeout(this.unnamedTimer);
     this.typingSaid.clear();
     this.box.lost();
     this.streams.lost();
@@ -171,19 +172,23 @@ export class Tidegate {
     this.welcome = welcome;
     this.slot.record.ticket = '';
     const states = welcome.conversations.filter(({ state }) => state !== null);
-    const complete = states.length < CONVERSATIONS_PER_WELCOME_MAX;
-    const gone = complete ? this.known.dropMissing(new Set(states.map(({ state }) => state.conversation))) : [];
     for (const { state } of states) this.known.put(state);
+    if (this.known.expect(new Set(states.map(({ state }) => state.conversation)))) {
+      this.unnamedTimer = this.clock.setTimeout(() => this.dropUnnamed(), UNNAMED_MS_MAX);
+    }
     if (this.box.welcomed(this.link.number, welcome) === 'renew') return this.link.restart();
     const { number } = this.link;
     this.link.welcomed(welcome.heartbeat_ms);
     this.emitter.emit('welcome', welcome);
-    for (const state of gone) this.emitter.emit('conversation', state);
     for (const { state } of states) this.emitter.emit('conversation', state);
     if (number !== this.link.number) return undefined; // a listener stopped us
     this.streams.welcomed(states);
     this.commands.welcomed();
     return this.pump();
+  }
+
+  dropUnnamed() {
+    for (const state of this.known.dropUnnamed()) this.emitter.emit('conversation', state);
   }
 
   waits(wait) {

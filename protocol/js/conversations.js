@@ -8,6 +8,7 @@ const LAST_TEXT_CHARS_MAX = 120;
 export class Conversations {
   constructor() {
     this.states = new Map();
+    this.unnamed = new Set();
   }
 
   isClosed(conversation) {
@@ -22,23 +23,32 @@ export class Conversations {
       for (const mark of MARKS) state[mark] = Math.max(state[mark], known[mark]);
     }
     this.states.delete(state.conversation);
+    this.unnamed.delete(state.conversation);
     if (!state.mine) return;
     this.states.set(state.conversation, state);
     if (this.states.size <= CONVERSATIONS_MAX) return;
     for (const [conversation, { status }] of this.states) {
       if (status !== 'closed') continue;
       this.states.delete(conversation);
+      this.unnamed.delete(conversation);
       return;
     }
   }
 
-  /** Open ones that a Welcome did not name: this principal no longer takes part. Returns their last states. */
-  dropMissing(named) {
-    const gone = [];
-    for (const state of this.states.values()) {
-      if (state.status !== 'closed' && !named.has(state.conversation)) gone.push({ ...state, mine: false });
+  /** A Welcome came: of the open ones those that it, and what follows it, does not name are not ours any more. */
+  expect(named) {
+    this.unnamed = new Set();
+    for (const { conversation, status } of this.states.values()) {
+      if (status !== 'closed' && !named.has(conversation)) this.unnamed.add(conversation);
     }
+    return this.unnamed.size > 0;
+  }
+
+  /** Takes out what was not named. Returns their last states, with `mine` false. */
+  dropUnnamed() {
+    const gone = [...this.unnamed].map((conversation) => ({ ...this.states.get(conversation), mine: false }));
     for (const { conversation } of gone) this.states.delete(conversation);
+    this.unnamed.clear();
     return gone;
   }
 

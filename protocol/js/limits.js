@@ -70,8 +70,8 @@ export const CURSORS_PER_HELLO_MAX = 64;
 export const PAGE_BYTES_MAX = 2048;
 export const LOCALE_BYTES_MAX = 64;
 
-/** The wire's limit of conversations in a Welcome: with fewer, the list is complete. */
-export const CONVERSATIONS_PER_WELCOME_MAX = 64;
+/** A Welcome has room for some conversations, the rest follow: who is not named for so long, is not ours any more. */
+export const UNNAMED_MS_MAX = 3_000;
 
 /** Commands without an answer, and how long one may take: then it is rejected. */
 export const COMMANDS_MAX = 32;

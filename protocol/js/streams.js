@@ -281,14 +281,13 @@ export class Streams {
       Math.min(stream.read, stream.delivered) > stream.ackedRead;
   }
 
-  /** After a quiet time at once (hidden pages have slow timers), else when ACK_MS have passed since the last. */
+  /** After a quiet time at once (a hidden page's timers may be minutes late), else ACK_MS after the last. */
   scheduleAcks(stream) {
-    if (!this.live || this.ackTimer !== null || !this.isDirty(stream)) return;
+    if (!this.live || this.ackTimer === SOON || !this.isDirty(stream)) return;
     const wait = this.flushedAt + ACK_MS - this.clock.now();
-    if (wait > 0) {
-      this.ackTimer = this.clock.setTimeout(() => this.flushAcks(), wait);
-      return;
-    }
+    if (wait > 0 && this.ackTimer === null) this.ackTimer = this.clock.setTimeout(() => this.flushAcks(), wait);
+    if (wait > 0) return;
+    this.clock.clearTimeout(this.ackTimer);
     this.ackTimer = SOON;
     Promise.resolve().then(() => this.ackTimer === SOON && this.flushAcks());
   }

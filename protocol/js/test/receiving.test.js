@@ -262,6 +262,27 @@ test('a conversation that a full Welcome had no room for is not resumed in silen
   await clock.until(() => conversation.marks.agent_delivered === 2);
 });
 
+test('a conversation that neither Welcome nor what follows it names has left', async () => {
+  const { clock, server, agent } = world();
+  const kept = server.begin(hex(5));
+  const late = server.begin(hex(6));
+  const left = server.begin(hex(7));
+  const desk = agent();
+  await clock.until(open(desk));
+  assert.equal(desk.chat.conversations.size, 3);
+  server.live()[0].cut();
+  left.agent = hex(9);
+  late.agent = hex(9); // no room for it in the Welcome
+  await clock.until(() => desk.events.welcome.length === 2);
+  late.agent = AGENT;
+  server.live()[0].push('conversation_state', server.state(late));
+  await clock.advance(4000);
+  assert.deepEqual([...desk.chat.conversations.keys()].sort(), [kept.id, late.id].sort());
+  const last = desk.events.conversation.filter(({ conversation }) => conversation === left.id).at(-1);
+  assert.equal(last.mine, false);
+  assert.ok(desk.events.conversation.filter(({ conversation }) => conversation === late.id).every(({ mine }) => mine));
+});
+
 test('a gap that no resume fills is asked for as history in the end', async () => {
   const { clock, server, visitor } = world();
   const page = visitor();
