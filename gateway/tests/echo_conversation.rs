@@ -7,9 +7,7 @@ use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::ws::Opcode;
 
 fn payload(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| u8::try_from(i % 251).unwrap())
-        .collect()
+    (0..251).cycle().take(length).collect()
 }
 
 #[test]

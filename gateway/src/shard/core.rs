@@ -49,6 +49,7 @@ pub struct Core {
     pub(super) parked_bytes: u64,
     pub(super) counts: Counts,
     pub(super) round: u64,
+    shed_round: u64,
     pub(super) draining: bool,
     /// Fewer than a quarter of the receive buffers are the kernel's.
     pub(super) buffers_low: bool,
@@ -74,6 +75,7 @@ impl Core {
             parked_bytes: 0,
             counts: Counts::default(),
             round: 0,
+            shed_round: u64::MAX,
             draining: false,
             buffers_low: false,
             random: seed | 1,
@@ -241,24 +243,31 @@ impl Core {
         self.slots[slot as usize].state == State::Open
     }
 
-    /// The shard's queues are at their bound: the largest is closed, until there is an eighth of room.
+    /// The shard's queues are at their bound: the largest are cut off, until there is an eighth of room. At most once a
+    /// round, so that one look at all slots is its price; the bound is exceeded by at most what one round queues.
     fn shed(&mut self) {
+        if self.shed_round == self.round {
+            return;
+        }
+        self.shed_round = self.round;
         let bound = u64::from(self.options.out_bytes_max);
-        let mut bytes_to_free = self.outbox.bytes.saturating_sub(bound - bound / 8);
+        let is_open = |connection: &Connection| connection.state == State::Open;
+        // What connections that are ending hold is on its way out already.
+        let open = self.slots.iter().filter(|connection| is_open(connection));
+        let open_bytes: u64 = open.map(|connection| u64::from(connection.out.bytes)).sum();
+        let mut bytes_to_free = open_bytes.saturating_sub(bound - bound / 8);
         while bytes_to_free > 0 {
             let largest = (0..)
                 .zip(&self.slots)
-                .filter(|(_, connection)| connection.state == State::Open)
+                .filter(|(_, connection)| is_open(connection))
                 .max_by_key(|(_, connection)| connection.out.bytes);
             let Some((slot, connection)) = largest else {
                 return;
             };
-            if connection.out.bytes == 0 {
-                return;
-            }
             bytes_to_free = bytes_to_free.saturating_sub(u64::from(connection.out.bytes));
             self.counts.shed_total += 1;
-            self.begin_close(slot, CloseCode::SLOW_READER, "", CloseBy::Gateway);
+            let CloseCode(code) = CloseCode::SLOW_READER;
+            self.kill(slot, CloseCause::Gateway { code });
         }
     }
 

@@ -208,7 +208,6 @@ impl<S: Service> Shard<S> {
     /// One hot connection must not empty the buffer pool.
     fn limit_burst(&mut self, driver: &mut impl Driver, slot: u32, length: usize) {
         let [round, ..] = self.core.round.to_le_bytes();
-        let low = self.core.buffers_low;
         let connection = self.core.connection(slot);
         if connection.burst_round != round {
             connection.burst_round = round;
@@ -221,7 +220,7 @@ impl<S: Service> Shard<S> {
             if length < driver.buffer_bytes() {
                 connection.flags.clear(single);
             }
-        } else if connection.burst > BURST_BUFFERS_MAX && low {
+        } else if connection.burst > BURST_BUFFERS_MAX {
             connection.flags.set(single);
             self.core.counts.single_receives_total += 1;
             self.cancel_receive(driver, slot);

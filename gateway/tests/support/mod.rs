@@ -96,6 +96,20 @@ impl Gateway {
             .expect("a number")
     }
 
+    /// Counters are published every 100 ms: waits until this one has that value.
+    pub fn expect_counter(&self, name: &str, value: u64) {
+        let mut found = 0;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            found = self.counter(name);
+            if found == value {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{name} stayed at {found}, not {value}");
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
