@@ -19,6 +19,10 @@ function checkId(id) {
   if (!/^[0-9a-f]{32}$/.test(id)) throw new TypeError(`expected an id of 32 hex digits, found ${JSON.stringify(id)}`);
 }
 
+function checkSeq(seq) {
+  if (!Number.isSafeInteger(seq) || seq < 0) throw new TypeError(`expected a seq, found ${seq}`);
+}
+
 /** A chat: start it, listen to it, send with it. Documented in tidegate.d.ts. */
 export class Tidegate {
   constructor(options) {
@@ -81,8 +85,9 @@ export class Tidegate {
       this.box.adopt(former);
     }
     if (this.superseded) this.box.abandon();
+    if (run !== this.runs) return undefined; // a listener stopped us
     this.superseded = false;
-    this.link.start();
+    return this.link.start();
   }
 
   stop() {
@@ -104,7 +109,7 @@ export class Tidegate {
       store: () => {
         if (this.slot && !this.slot.save()) this.emitter.emit('error', failure('storage'));
       },
-      renew: () => this.slot.renew(),
+      renew: () => this.slot && this.slot.renew(),
       changed: (item) => this.emitter.emit('sent', copyItem(item)),
     });
   }
@@ -267,11 +272,13 @@ export class Tidegate {
 
   delivered(conversation, seq, incarnation = 0) {
     checkId(conversation);
+    checkSeq(seq);
     this.streams.held(conversation, seq, incarnation);
   }
 
   read(conversation, seq) {
     checkId(conversation);
+    checkSeq(seq);
     this.streams.readUpTo(conversation, seq);
   }
 

@@ -374,7 +374,7 @@ test('the outbox has bounds, and says so without storing', async () => {
   assert.equal(page.chat.outbox.length, 16);
 });
 
-test('an id that is none is thrown back where it was given', async () => {
+test('an id or a seq that is none is thrown back where it was given', async () => {
   const { clock, visitor } = world();
   const page = visitor();
   await clock.until(open(page));
@@ -382,7 +382,26 @@ test('an id that is none is thrown back where it was given', async () => {
   assert.throws(() => chat.send('hi', { conversation: 'x' }), TypeError);
   assert.throws(() => chat.read('', 1), TypeError);
   assert.throws(() => chat.delivered('1', 1), TypeError);
+  assert.throws(() => chat.delivered('1'.repeat(32), NaN), TypeError);
+  assert.throws(() => chat.read('1'.repeat(32), -1), TypeError);
   assert.throws(() => chat.typing(undefined, true), TypeError);
   assert.throws(() => chat.command({ op: 'transfer', agent: 'me' }), TypeError);
   assert.deepEqual(chat.outbox, []);
+});
+
+test('a listener that stops the chat when it is told of unresolved messages does no harm', async () => {
+  const { clock, visitor } = world();
+  const storage = mapStorage();
+  const first = visitor({ storage });
+  await clock.until(open(first));
+  first.socket().mute = true;
+  first.chat.send('fate unknown');
+  visitor({ storage: mapStorage(new Map(storage.map)) });
+  await clock.until(() => first.chat.state === 'closed');
+  first.chat.on('sent', ({ state }) => state === 'failed' && first.chat.stop());
+  first.chat.start();
+  await clock.advance(5000);
+  assert.equal(first.chat.state, 'idle');
+  first.chat.start();
+  await clock.until(open(first));
 });
