@@ -246,10 +246,12 @@ pub fn run(
     shutdown.serves(wake, http.address());
     tracing::info!(http = %http.address(), "serving");
 
-    let ended = drive(&mut turn, &clock, shutdown);
-    http.stop();
+    let ended = drive(&mut turn, &clock, || shutdown.is_asked());
     match ended {
         Ok(()) => {
+            // Requests that are open wait for the turn: it goes on until HTTP has ended.
+            let stopping = std::thread::spawn(move || http.stop());
+            drive(&mut turn, &clock, || stopping.is_finished())?;
             turn.stop(clock.now_us(), seed()?)
                 .map_err(StartError::Broken)?;
             tracing::info!("stopped");
@@ -257,6 +259,8 @@ pub fn run(
         }
         Err(error) => {
             tracing::error!(%error, "the turn broke");
+            // The process is about to end; waiting for requests that nobody can answer would only delay the next.
+            std::mem::forget(http);
             Err(error)
         }
     }
@@ -271,11 +275,11 @@ fn seed() -> Result<u64, StartError> {
 fn drive<S: Store, C: ColdReader>(
     turn: &mut Turn<S, Seat, C>,
     clock: &ServerClock,
-    shutdown: &Shutdown,
+    until: impl Fn() -> bool,
 ) -> Result<(), StartError> {
-    // One random number per process, then a counter: the engine spreads it (SplitMix64), nobody can guess it.
+    // One random number, then a counter: the engine spreads it (SplitMix64). Ids have to be unique, not secret.
     let mut next_seed = seed()?;
-    while !shutdown.is_asked() {
+    while !until() {
         next_seed = next_seed.wrapping_add(0xa076_1d64_78bd_642f);
         let stepped = catch_unwind(AssertUnwindSafe(|| turn.step(clock.now_us(), next_seed)));
         match stepped {
@@ -283,7 +287,7 @@ fn drive<S: Store, C: ColdReader>(
             Ok(Stepped::Idle { wake_at_us }) => {
                 let now_us = clock.now_us();
                 turn.gateways_mut().prepare_sleep();
-                if turn.has_input() || shutdown.is_asked() {
+                if turn.has_input() || until() {
                     turn.gateways_mut().stay_awake();
                     continue;
                 }

@@ -171,13 +171,32 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
     }
 
-    /// Whether a ring or a reader has something that was not taken yet.
+    /// Whether a ring or a reader has something that can be taken now.
     pub fn has_input(&mut self) -> bool {
         self.cold.is_ready()
-            || self.attached.values_mut().any(|gateway| {
-                let shards = gateway.link.shards();
-                (0..shards).any(|shard| !gateway.link.to_backend(shard).is_empty())
+            || self.any_port(|port, link, shard, dead| {
+                !port.read_to_end
+                    && (dead || port.may_take(link.to_gateway(shard), decode::ANSWER_BYTES_MAX))
+                    && !link.to_backend(shard).is_empty()
             })
+    }
+
+    /// Whether something waits for room in a ring. Nobody rings when room comes: look again soon.
+    pub fn is_blocked(&mut self) -> bool {
+        self.any_port(|port, link, shard, dead| {
+            let waits = !port.waiting.is_empty() || !port.behind.is_empty();
+            let full = !port.may_take(link.to_gateway(shard), decode::ANSWER_BYTES_MAX);
+            !dead && (waits || (full && !link.to_backend(shard).is_empty()))
+        })
+    }
+
+    fn any_port(&mut self, mut is: impl FnMut(&mut Port, &mut G::Link, u16, bool) -> bool) -> bool {
+        self.attached.values_mut().any(|gateway| {
+            let dead = gateway.dead;
+            (0..)
+                .zip(&mut gateway.ports)
+                .any(|(shard, port)| is(port, &mut gateway.link, shard, dead))
+        })
     }
 
     /// Gateways attached.

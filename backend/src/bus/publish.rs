@@ -321,6 +321,10 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 .get(resume.conversation)
                 .map_or(0, |conversation| conversation.seq);
             self.pull(engine, connection, resume.conversation, seq);
+            let reached = self
+                .follow_mut(connection, resume.conversation)
+                .map_or(0, |follow| follow.cursor);
+            self.tally.replayed_warm += reached.saturating_sub(resume.cursor);
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Conversation {
     pub place: Option<Place>,
     /// When the visitor was last heard of, by socket or HTTP.
     pub seen_at_us: u64,
+    /// When it is looked whether the visitor is gone; 0 = not planned.
+    pub look_at_us: u64,
     /// Positions of its newest messages in the window; the last one is `seq`'s.
     pub window: VecDeque<u64>,
     /// Turn in which the row was last put into the WriteSet, and where.

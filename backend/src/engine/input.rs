@@ -23,6 +23,11 @@ pub enum Input<'a> {
         /// Which.
         address: Address,
     },
+    /// A connection whose Hello broke the engine twice: it is closed.
+    Unwelcome {
+        /// Which.
+        address: Address,
+    },
     /// A gateway process ended; so did its connections.
     GatewayGone {
         /// Its instance.
@@ -107,6 +112,7 @@ const HTTP: u8 = 5;
 const TICK: u8 = 6;
 const QUARANTINED: u8 = 7;
 const STOP: u8 = 8;
+const UNWELCOME: u8 = 9;
 
 impl<'a> Input<'a> {
     /// Appends the written form.
@@ -134,6 +140,10 @@ impl<'a> Input<'a> {
             }
             Self::Closed { address } => {
                 out.push(CLOSED);
+                write_address(out, *address);
+            }
+            Self::Unwelcome { address } => {
+                out.push(UNWELCOME);
                 write_address(out, *address);
             }
             Self::GatewayGone { gateway } => {
@@ -197,6 +207,9 @@ impl<'a> Input<'a> {
                     command: Cow::Owned(command),
                 }
             }
+            UNWELCOME => Self::Unwelcome {
+                address: reader.address()?,
+            },
             TICK => Self::Tick,
             STOP => Self::Stop,
             QUARANTINED => Self::Quarantined {
@@ -348,6 +361,7 @@ mod tests {
             },
             Input::Tick,
             Input::Stop,
+            Input::Unwelcome { address },
             Input::Quarantined {
                 envelope,
                 position: 4096,

@@ -261,6 +261,16 @@ impl Engine {
                 self.closed(*address, out);
                 Ok(())
             }
+            Input::Unwelcome { address } => {
+                self.closed(*address, out);
+                let code = tidegate_protocol::close::CloseCode::INTERNAL_ERROR.0;
+                out.effects.push(effect::Effect::Close {
+                    address: *address,
+                    code,
+                    retry_ms: 0,
+                });
+                Ok(())
+            }
             Input::GatewayGone { gateway } => {
                 self.gateway_gone(*gateway, out);
                 Ok(())

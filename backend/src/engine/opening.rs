@@ -8,7 +8,7 @@ use super::agents::Attendance;
 use super::command::Refusal;
 use super::connections::{Address, ConnectionKey, NewConnection};
 use super::conversation::ConversationKey;
-use super::effect::{Effect, Output, Resume};
+use super::effect::{About, Effect, Output, Resume};
 use super::input::Opened;
 use super::kinds::{Reason, Role, Side, Status};
 use super::loaded::Need;
@@ -66,6 +66,10 @@ impl Engine {
             Side::Visitor => self.resume_visitor(opened, hello, out),
             Side::Agent => self.resume_agent(opened, hello, out),
         }
+        let no_longer_theirs = match role.side() {
+            Side::Visitor => Vec::new(),
+            Side::Agent => self.resume_agents_cursors(opened, hello, out),
+        };
         let last_n = self
             .sessions
             .get_mut(principal, session)
@@ -78,6 +82,14 @@ impl Engine {
             heartbeat_ms: opened.heartbeat_ms,
             announced: opened.announced,
         });
+        for key in no_longer_theirs {
+            let about = About::Conversation(key);
+            out.effects.push(Effect::Answer {
+                to: opened.address,
+                request: 0,
+                about,
+            });
+        }
         self.came(principal, opened.widget, role, out);
         Ok(())
     }
@@ -149,6 +161,7 @@ impl Engine {
             person.name = opened.name.into();
         }
         person.family = Some(opened.family);
+        person.widget = opened.widget;
         let Some(hello) = hello else { return };
         let page = hello.page().unwrap_or_default();
         if *person.page != *page {
@@ -188,6 +201,30 @@ impl Engine {
             out.resumes
                 .push(self.resume(key, Side::Agent, cursor, opened.announced));
         }
+    }
+
+    /// What an agent's page still shows: conversations that closed meanwhile end there as well, and those that were
+    /// handed on are taken off it. Only what is in memory: the page's list is read over HTTP anyway.
+    fn resume_agents_cursors(
+        &self,
+        opened: &Opened<'_>,
+        hello: Option<fb::Hello<'_>>,
+        out: &mut Output,
+    ) -> Vec<ConversationKey> {
+        let mut no_longer_theirs = Vec::new();
+        for cursor in cursors_of(hello) {
+            let Some(key) = self.conversations.find(cursor.0) else {
+                continue;
+            };
+            let conversation = self.conversations.at(key);
+            if conversation.row.agent != Some(opened.principal) {
+                no_longer_theirs.push(key);
+            } else if !conversation.is_open() {
+                out.resumes
+                    .push(self.resume(key, Side::Agent, Some(cursor), false));
+            }
+        }
+        no_longer_theirs
     }
 
     /// From where a connection follows a conversation. An announced one: from what its side acknowledged. A client
@@ -298,19 +335,22 @@ impl Engine {
         }
     }
 
-    /// Looks at the visitor of an open conversation again when they may count as gone.
+    /// Looks at the visitor of an open conversation again when they may count as gone: one entry a conversation.
     pub(crate) fn watch_visitor(&mut self, key: ConversationKey) {
-        let conversation = self.conversations.at(key);
+        let conversation = self.conversations.at_mut(key);
         let stay_us = match conversation.row.status {
             Status::Waiting => self.rules.abandoned_us,
             Status::Chatting => self.rules.visitor_gone_us,
             Status::Closed => return,
         };
-        self.away.insert((
-            conversation.seen_at_us + stay_us,
-            key.0,
-            conversation.row.id,
-        ));
+        let look_us = conversation.seen_at_us + stay_us;
+        if conversation.look_at_us != 0 && conversation.look_at_us <= look_us {
+            return;
+        }
+        let before_us = std::mem::replace(&mut conversation.look_at_us, look_us);
+        let id = conversation.row.id;
+        self.away.remove(&(before_us, key.0, id));
+        self.away.insert((look_us, key.0, id));
     }
 }
 

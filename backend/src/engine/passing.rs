@@ -44,10 +44,13 @@ impl Engine {
 
     /// The visitor may have come back, or the conversation may be over: look before closing it.
     fn look_for_visitor(&mut self, key: ConversationKey, id: Id, out: &mut Output) {
-        let Some(conversation) = self.conversations.get(key) else {
-            return;
-        };
-        if conversation.row.id != id || self.connections.is_connected(conversation.row.visitor) {
+        let found = self
+            .conversations
+            .get_mut(key)
+            .filter(|found| found.row.id == id);
+        let Some(conversation) = found else { return };
+        conversation.look_at_us = 0;
+        if self.connections.is_connected(conversation.row.visitor) {
             return;
         }
         let status = conversation.row.status;

@@ -18,6 +18,8 @@ pub struct Person {
     pub name: Box<str>,
     /// Where they are, by the newest Hello.
     pub page: Box<str>,
+    /// The visitor's widget; 0 = not known.
+    pub widget: u32,
     /// Index in the table of locales.
     locale: u16,
     /// By the newest Hello.

@@ -70,7 +70,9 @@ impl Engine {
         for conversation in loaded.conversations {
             let (id, visitor) = (conversation.row.id, conversation.row.visitor);
             if let Some(row) = names.get(&visitor) {
-                engine.people.entry(visitor).name = row.name.as_str().into();
+                let person = engine.people.entry(visitor);
+                person.name = row.name.as_str().into();
+                person.widget = conversation.row.widget;
                 engine.people.set_locale(visitor, &row.locale);
             }
             let order = (conversation.row.queue_order, id);
@@ -138,6 +140,7 @@ impl Engine {
             unanswered_since_us: loaded.unanswered_since_us,
             place: None,
             seen_at_us: self.now_us,
+            look_at_us: 0,
             window: VecDeque::new(),
             row_turn: 0,
             row_index: 0,

@@ -114,10 +114,14 @@ impl Engine {
                 widget: 0,
             };
         }
+        let widget = match connection {
+            Some(connection) => connection.widget,
+            None => self.people.get(principal).map_or(0, |person| person.widget),
+        };
         Who {
             id: principal,
             role: Role::Visitor,
-            widget: connection.map_or(0, |connection| connection.widget),
+            widget,
         }
     }
 
@@ -226,6 +230,7 @@ impl Engine {
                 "a text has at most 16384 bytes of UTF-8; send it in parts",
             );
         }
+        let who = self.with_widget(who, to)?;
         let key = match (who.role.side(), to) {
             (Side::Visitor, None) => self.conversations.open_of(who.id, who.widget),
             (Side::Agent, None) => {
@@ -274,14 +279,29 @@ impl Engine {
         Ok((key, seq))
     }
 
+    /// What was left in a ring by a visitor whose connection is not announced yet says nothing of their widget. It
+    /// is that of their row; without one they have to try again, when the connection is known.
+    fn with_widget(&mut self, who: Who, to: Option<Id>) -> Result<Who, Stop> {
+        if who.role != Role::Visitor || who.widget != 0 || to.is_some() {
+            return Ok(who);
+        }
+        self.need_visitor(who.id)?;
+        match self.people.get(who.id).map_or(0, |person| person.widget) {
+            0 => Err(Stop::Refused(Refusal::busy(1_000))),
+            widget => Ok(Who { widget, ..who }),
+        }
+    }
+
     /// A visitor whose name is not in memory (a leftover of a ring, or REST alone) is looked up before they begin.
     pub(crate) fn need_visitor(&mut self, id: Id) -> Result<(), Need> {
         if self.people.get(id).is_some() {
             return Ok(());
         }
         if let Found::Visitor(Some(row)) = self.fact(Need::Visitor { id })? {
-            let (name, locale) = (row.name.clone(), row.locale.clone());
-            self.people.entry(id).name = name.into();
+            let (name, locale, widget) = (row.name.clone(), row.locale.clone(), row.widget);
+            let person = self.people.entry(id);
+            person.name = name.into();
+            person.widget = widget;
             self.people.set_locale(id, &locale);
         }
         Ok(())

@@ -26,6 +26,7 @@ impl Engine {
     ) -> ConversationKey {
         let id = self.new_id();
         let person = self.people.entry(who.id);
+        person.widget = who.widget;
         let page = page.map_or_else(|| person.page.to_string(), str::to_owned);
         let visitor_name = person.name.clone();
         let now_us = self.now_us;
@@ -59,6 +60,7 @@ impl Engine {
             unanswered_since_us: 0,
             place: None,
             seen_at_us: now_us,
+            look_at_us: 0,
             window: std::collections::VecDeque::new(),
             row_turn: 0,
             row_index: 0,
@@ -173,8 +175,11 @@ impl Engine {
         let now_us = self.now_us;
         let conversation = self.conversations.at_mut(key);
         conversation.row.closed_at_us = now_us;
+        let look_at_us = std::mem::take(&mut conversation.look_at_us);
+        let id = conversation.row.id;
         conversation.unanswered_since_us = 0;
         let visitor = conversation.row.visitor;
+        self.away.remove(&(look_at_us, key.0, id));
         self.tally.closed[reason.code() as usize] += 1;
         self.write_row(key, out);
         self.append_system(key, SystemEvent::Closed, "", reason, out);

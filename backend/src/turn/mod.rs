@@ -62,6 +62,9 @@ impl Default for TurnLimits {
     }
 }
 
+/// How soon to look again for room in a full ring: its reader does not ring.
+const ROOM_LOOK_US: u64 = 1_000;
+
 /// What one step did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stepped {
@@ -253,9 +256,18 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         } else {
             u64::MAX
         };
-        Stepped::Idle {
-            wake_at_us: self.engine.next_tick_us().min(news_us).min(live_us),
-        }
+        let room_us = if self.bus.is_blocked() {
+            now_us + ROOM_LOOK_US
+        } else {
+            u64::MAX
+        };
+        let wake_at_us = self
+            .engine
+            .next_tick_us()
+            .min(news_us)
+            .min(live_us)
+            .min(room_us);
+        Stepped::Idle { wake_at_us }
     }
 
     /// Publishes a snapshot.

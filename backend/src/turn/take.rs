@@ -176,7 +176,17 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                     };
                     self.apply(&input, now_us, seed)
                 }
-                // What is no envelope has nobody who waits for an answer: it is passed over.
+                // Nobody waits for an answer to the others; a connection that cannot be welcomed is closed.
+                (Verdict::Quarantine { error }, Input::Opened(opened)) => {
+                    tracing::error!(%error, principal = %opened.principal, "this Hello broke the engine twice");
+                    self.apply(
+                        &Input::Unwelcome {
+                            address: opened.address,
+                        },
+                        now_us,
+                        seed,
+                    )
+                }
                 (Verdict::Quarantine { .. }, _) => Ok(()),
                 (Verdict::Apply, _) => self.apply(&input, now_us, seed),
             },

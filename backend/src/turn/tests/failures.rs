@@ -64,11 +64,14 @@ fn a_commit_that_can_never_succeed_ends_the_process_and_the_next_one_goes_on() {
     let mut stage = Stage::new();
     let visitor = stage.visitor(1, 1);
     stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "first");
+    stage.settle();
+    stage.take_all(&visitor);
     stage
         .faults
         .borrow_mut()
         .push_back(Some(CommitError::Fatal("constraint".into())));
-    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.send(&visitor, 2, Id::ABSENT, "hello");
     assert_eq!(stage.step(), Stepped::Broken("constraint".into()));
     stage.suspect = Some(stage.turn().careful_mut().broken("constraint"));
     stage.restart();
@@ -76,7 +79,7 @@ fn a_commit_that_can_never_succeed_ends_the_process_and_the_next_one_goes_on() {
     stage.settle();
     assert!(!stage.turn().careful().is_on(), "the leftovers are through");
     assert_eq!(stage.take(&visitor, "send_result").len(), 1);
-    assert_eq!(stage.ledger().accepted_to_agent, 1);
+    assert_eq!(stage.ledger().accepted_to_agent, 2);
 }
 
 #[test]
@@ -85,9 +88,15 @@ fn a_poison_input_is_put_aside_after_two_tries_and_all_others_go_on() {
     let (good, bad) = (stage.visitor(1, 1), stage.visitor(2, 2));
     stage.enter(&good);
     stage.enter(&bad);
-    stage.send(&good, 1, Id::ABSENT, "before");
-    stage.send(&bad, 1, Id::ABSENT, POISON_TEXT);
-    stage.send(&good, 2, Id::ABSENT, "after");
+    for visitor in [&good, &bad] {
+        stage.send(visitor, 1, Id::ABSENT, "first");
+    }
+    stage.settle();
+    stage.take_all(&good);
+    stage.take_all(&bad);
+    stage.send(&good, 2, Id::ABSENT, "before");
+    stage.send(&bad, 2, Id::ABSENT, POISON_TEXT);
+    stage.send(&good, 3, Id::ABSENT, "after");
     let mut breaks = 0;
     for _ in 0..100 {
         match catch_unwind(AssertUnwindSafe(|| stage.step())) {
@@ -119,11 +128,11 @@ fn a_poison_input_is_put_aside_after_two_tries_and_all_others_go_on() {
         .iter()
         .map(|result| number(result, "n"))
         .collect();
-    assert_eq!(accepted, [1, 2].into());
-    assert_eq!(stage.ledger().accepted_to_agent, 2);
+    assert_eq!(accepted, [2, 3].into());
+    assert_eq!(stage.ledger().accepted_to_agent, 4);
     // The sender may go on with the same number.
     stage.announce(&bad);
-    stage.send(&bad, 1, Id::ABSENT, "harmless");
+    stage.send(&bad, 2, Id::ABSENT, "harmless");
     stage.settle();
     let result = stage.take(&bad, "send_result").pop().unwrap();
     assert_eq!(result.get("outcome"), None);

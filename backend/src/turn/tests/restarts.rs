@@ -298,3 +298,74 @@ fn a_dead_gateway_is_drained_to_the_end_and_let_go() {
     );
     assert!(stage.take(&agent, "message").len() > 20);
 }
+
+#[test]
+fn a_leftover_without_a_conversation_goes_to_the_open_one() {
+    let mut stage = Stage::new();
+    let (_, visitor, conversation) = chat(&mut stage);
+    let stranger = stage.visitor(77, 5);
+    stage.enter(&stranger);
+    stage.kill();
+    stage.send(&visitor, 2, Id::ABSENT, "where was I");
+    stage.send(&stranger, 1, Id::ABSENT, "never wrote before");
+    stage.start();
+    stage.settle();
+    let result = stage.take(&visitor, "send_result").pop().unwrap();
+    assert_eq!(id(&result, "conversation"), conversation);
+    // Of the stranger not even the widget is known before the announcement: again, a little later.
+    let result = stage.take(&stranger, "send_result").pop().unwrap();
+    assert_eq!(
+        (result["outcome"].as_str(), number(&result, "retry_ms")),
+        (Some("busy"), 1_000)
+    );
+    stage.announce(&stranger);
+    stage.send(&stranger, 1, Id::ABSENT, "never wrote before");
+    stage.settle();
+    assert_eq!(
+        stage
+            .take(&stranger, "send_result")
+            .pop()
+            .unwrap()
+            .get("outcome"),
+        None
+    );
+}
+
+#[test]
+fn an_agent_who_was_away_when_it_ended_sees_the_end_and_what_was_handed_on_is_taken_off() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    let incarnation = stage.turn().engine().incarnation();
+    stage.ack(&agent, conversation, 3, 3);
+    stage.close(&agent);
+    stage.send(&visitor, 2, conversation, "never mind");
+    stage.command(&visitor, close_command(conversation));
+    stage.settle();
+    let again = stage.agent(1);
+    stage.open(
+        &again,
+        &[message::Cursor {
+            conversation,
+            incarnation,
+            seq: 3,
+        }],
+    );
+    stage.settle();
+    let welcome = stage.take(&again, "welcome").pop().unwrap();
+    assert_eq!(welcome["conversations"][0]["state"]["status"], "closed");
+    assert_eq!(stage.seqs(&again), [4, 5]);
+    let other = stage.agent(2);
+    stage.open(
+        &other,
+        &[message::Cursor {
+            conversation,
+            incarnation,
+            seq: 3,
+        }],
+    );
+    stage.settle();
+    assert_eq!(
+        stage.take(&other, "conversation_state").pop().unwrap()["mine"],
+        false
+    );
+}
