@@ -67,6 +67,7 @@
       iframe { inset: 0; width: 100%; height: 100%; max-width: none; max-height: none; border-radius: 0; }
       button.is-open { display: none; }
     }
+    @media (prefers-color-scheme: dark) { iframe { outline: 1px solid rgb(255 255 255 / 9%); } }
     @media (prefers-reduced-motion: reduce) { * { transition: none !important; } }`;
 
   const host = document.createElement('div');

@@ -9,11 +9,11 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const CACHE = join(ROOT, '.cache', 'e2e');
 const PACKAGES = { 'playwright-core': '1.65.1', 'axe-core': '4.14.1' };
-const CHROMIUM = process.env.TIDEGATE_CHROMIUM ?? '/usr/bin/chromium';
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** Why the browser tests can't run here, or ''. */
 export function missing() {
-  if (!existsSync(CHROMIUM)) return `no Chromium at ${CHROMIUM}: apt-get install chromium, or set TIDEGATE_CHROMIUM`;
+  if (!existsSync(CHROMIUM)) return `no Chromium at ${CHROMIUM}: apt-get install chromium, or set CHROMIUM`;
   return '';
 }
 

@@ -56,7 +56,7 @@ export class Live extends Model {
       perSecond: seconds > 0 ? gain('messages_accepted') / seconds : 0,
       waiting: now.waiting ?? 0,
       connections: (now.visitors_connected ?? 0) + (now.agents_connected ?? 0),
-      commitMs: commits ? gain('commit_us') / commits / 1000 : 0,
+      commitMs: commits ? gain('commit_us') / commits / 1000 : this.fine.at(-1)?.commitMs ?? 0,
     };
     if (before && seconds <= 0) return;
     this.fine.push(point);

@@ -17,7 +17,7 @@ export class Desk extends Chat {
   panel = '';                   // 'customer' on narrow screens
   lists = { waiting: null, all: null };
   queue = { waiting: 0, longestMs: 0, agentsOnline: 0, at: Date.now() };
-  me = { status: 'offline', open: 0, capacity: 0 };
+  me = { status: '', open: 0, capacity: 0 }; // status '': not known before Welcome
   agents = new Map();           // id → { id, name, status, open, capacity }
   details = new Map();          // conversation → { visitor, earlier }
   replies = [];

@@ -35,7 +35,7 @@ function Row({ desk, state }) {
 }
 
 function Empty({ desk }) {
-  const offline = desk.tab === 'mine' && desk.me.status !== 'online';
+  const offline = desk.tab === 'mine' && desk.me.status && desk.me.status !== 'online';
   const key = { mine: 'emptyMine', waiting: 'emptyWaiting', all: 'emptyAll' }[desk.tab];
   return html`
     <div class="empty is-list"><${Icon} name="inbox" /><h2>${t(key)}</h2><p>${t(offline ? 'emptyMineOffline' : `${key}Hint`)}</p>

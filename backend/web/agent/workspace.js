@@ -10,7 +10,7 @@ import { Palette } from './palette.js';
 import { RepliesEditor } from './replies.js';
 
 const STATUSES = ['online', 'away', 'offline'];
-const statusText = (status) => t(`status${status[0].toUpperCase()}${status.slice(1)}`);
+const statusText = (status) => (status ? t(`status${status[0].toUpperCase()}${status.slice(1)}`) : t('connecting'));
 
 class StatusMenu extends Component {
   state = { open: false };
