@@ -12,8 +12,9 @@
 // 4. Numbers are changed (a refused message leaves a hole) only when every bound item was first sent on this very
 //    connection and is answered: then none of them can still arrive. In every other case the session is renewed: under
 //    the old one the hole can never be filled, so whatever of it is still on its way is refused for ever.
-// 5. The first new number on a connection goes alone; the rest follow when it is accepted. So a session whose numbers
-//    are not what we think (a conflict) is noticed before a later message could overtake.
+// 5. The first new number on a connection goes alone; each acceptance doubles how many may be on the wire, a setback
+//    makes it one again. So a session whose numbers are not what we think (a conflict) is noticed before a later message
+//    could overtake, and a server that is busy is not shouted at. What was bound before is repeated at once.
 //
 // This file has no clock, no socket and no timers: time comes in, wire messages and item states go out.
 
@@ -42,8 +43,9 @@ export class Outbox {
     this.random = random;
     this.connection = 0;       // which connection this is; 0 = none
     this.welcomedN = 0;        // last_n of its Welcome
-    this.confirmed = false;    // rule 5: the server accepted something on this connection
+    this.window = 1;           // rule 5
     this.draining = false;     // rule 3
+    this.wasSetBack = false;   // on this connection: all that is bound has been answered on it once
     this.conflict = false;
     this.expectedN = 0;        // from the newest gap; 0 = none
     this.retryAt = 0;
@@ -151,8 +153,9 @@ export class Outbox {
   /** The connection is gone, and with it the answers to what was on the wire. */
   lost() {
     this.connection = 0;
-    this.confirmed = false;
+    this.window = 1;
     this.draining = false;
+    this.wasSetBack = false;
     this.conflict = false;
     this.expectedN = 0;
     this.retryAt = 0;
@@ -187,28 +190,26 @@ export class Outbox {
   /** What to put on the wire now: { sends: [Send values] } or { renew: true }. */
   take(now) {
     if (!this.connection) return { sends: [] };
-    let room = SENDS_IN_FLIGHT_MAX - this.inFlight();
+    let inFlight = this.inFlight();
     if (this.draining) {
-      if (room < SENDS_IN_FLIGHT_MAX) return { sends: [] };
+      if (inFlight > 0) return { sends: [] };
       this.draining = false;
       if (this.realign() === 'renew') return { sends: [], renew: true };
     }
     if (now < this.retryAt) return { sends: [] };
     const chosen = [];
     for (const item of this.items) {
-      if (room === 0) break;
       if (item.state !== 'waiting' || item.inFlight) continue;
-      if (item.n === 0) {
-        if (!this.confirmed && this.inFlight() > 0) break; // rule 5
-        this.bind(item);
-      }
+      const isRepeat = item.n !== 0 && !this.wasSetBack;
+      if (inFlight >= (isRepeat ? SENDS_IN_FLIGHT_MAX : this.window)) break;
+      if (item.n === 0) this.bind(item);
       if (item.firstSentOn === NEVER) item.firstSentOn = this.connection;
       item.inFlight = true;
       chosen.push(item);
-      room--;
+      inFlight++;
     }
     if (chosen.length > 0) {
-      if (this.inFlight() === chosen.length) this.progressAt = now;
+      if (inFlight === chosen.length) this.progressAt = now;
       this.save();
     }
     return { sends: chosen.map(({ n, conversation, text }) => ({ n, conversation, text })) };
@@ -278,7 +279,7 @@ export class Outbox {
 
   accepted(item, conversation, seq, at_us) {
     this.setbacks = 0;
-    this.confirmed = true;
+    this.window = Math.min(2 * this.window, SENDS_IN_FLIGHT_MAX);
     if (item.session === this.record.session) this.record.last = Math.max(this.record.last, item.n);
     item.inFlight = false;
     this.drop(item);
@@ -297,6 +298,8 @@ export class Outbox {
   setBack(retry_ms, now) {
     if (!this.draining) this.setbacks++;
     this.draining = true;
+    this.wasSetBack = true;
+    this.window = 1;
     const patience = this.setbacks > 1 || retry_ms > 0 ? backoffMs(this.setbacks, this.random) : 0;
     this.retryAt = Math.max(this.retryAt, now + retry_ms + patience);
   }

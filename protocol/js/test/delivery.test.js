@@ -147,17 +147,22 @@ test('a gap makes the client go back to the oldest unanswered message', async ()
   assert.deepEqual(server.texts(), ['first', 'm0', 'm1', 'm2', 'm3']);
 });
 
-test('the first number on a connection goes alone, the rest together', async () => {
+test('the first number on a connection goes alone, each acceptance doubles the window, a setback makes it one', async () => {
   const { clock, server, visitor } = world();
   const page = visitor();
   await clock.until(open(page));
-  for (let i = 0; i < 30; i++) page.chat.send(`m${i}`);
+  let most = 0;
+  server.onFrame = () => { most = Math.max(most, page.chat.box.inFlight()); };
+  for (let i = 0; i < 60; i++) page.chat.send(`m${i}`);
   await clock.advance(6);
   assert.equal(server.count('send'), 1);
   await clock.advance(10);
-  assert.equal(server.count('send'), 17, 'one, then a window of 16');
+  assert.equal(server.count('send'), 3);
+  server.busy = 5;
   await clock.until(settled(page));
-  assert.deepEqual(server.texts(), Array.from({ length: 30 }, (_, i) => `m${i}`));
+  assert.equal(most, 16);
+  assert.ok(server.count('send') < 60 + 5 + 16, `${server.count('send')} for 60 messages and 5 times busy`);
+  assert.deepEqual(server.texts(), Array.from({ length: 60 }, (_, i) => `m${i}`));
 });
 
 test('a refused message fails, the ones behind it move up without doubling', async () => {
