@@ -148,3 +148,41 @@ fn tune(socket: &OwnedFd, config: &Config) {
 pub fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
     SocketAddr::try_from(net::getsockname(socket).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_inherits_the_options_of_its_listener() {
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            ..Config::default()
+        };
+        let (mut shards, address) = for_shards(&config, Vec::new(), 1).unwrap();
+        let listener = std::net::TcpListener::from(shards.pop().unwrap().pop().unwrap());
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap().as_secs(), 60);
+        assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+    }
+
+    #[test]
+    fn each_shard_gets_a_listener_however_many_were_inherited() {
+        let config = Config::default();
+        let inherited = |count: usize| -> Vec<OwnedFd> {
+            let address = "127.0.0.1:0".parse().unwrap();
+            (0..count)
+                .map(|_| bind(address, 16, true).unwrap())
+                .collect()
+        };
+        for (sockets, shards, expected) in [(1, 3, 3), (3, 1, 3), (2, 2, 2), (5, 2, 5)] {
+            let (per_shard, _) = for_shards(&config, inherited(sockets), shards).unwrap();
+            assert!(per_shard.iter().all(|listeners| !listeners.is_empty()));
+            assert_eq!(per_shard.iter().map(Vec::len).sum::<usize>(), expected);
+        }
+    }
+}

@@ -94,6 +94,25 @@ impl Core {
             .filter(|connection| connection.generation == key.generation)
     }
 
+    /// Asks for the slot's memory ahead of its use: with many connections it is in no cache, and the completions of one
+    /// round name many slots. Costs nothing measurable where it is of no use.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: u32) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(connection) = self.slots.get(slot as usize) {
+            use ::core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = ::core::ptr::from_ref(connection).cast::<i8>();
+            #[expect(unsafe_code, reason = "prefetching takes a raw pointer")]
+            // SAFETY: a prefetch reads nothing, and both addresses lie in the slot.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(start);
+                _mm_prefetch::<_MM_HINT_T0>(start.add(size_of::<Connection>() - 1));
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = slot;
+    }
+
     pub(super) fn key(&self, slot: u32) -> Key {
         Key {
             slot,

@@ -150,6 +150,12 @@ impl<S: Service> Shard<S> {
         driver.set_accepting(false);
     }
 
+    /// A completion of this key will be handed out soon.
+    #[inline]
+    pub fn expect(&self, key: Key) {
+        self.core.prefetch(key.slot);
+    }
+
     /// Bytes came. The buffer is the shard's from here on.
     #[inline]
     pub fn received(&mut self, driver: &mut impl Driver, key: Key, id: BufferId, length: usize) {
