@@ -20,6 +20,14 @@ function world() {
   return { clock, server, random, visitor, agent };
 }
 
+const WARM = ['w0', 'w1', 'w2', 'w3'];
+
+/** Four messages accepted: the window is open wide. */
+async function warm({ clock, page }) {
+  for (const text of WARM) page.chat.send(text);
+  await clock.until(settled(page));
+}
+
 const open = (page) => () => page.chat.state === 'open';
 const settled = (page) => () => page.chat.state === 'open' && page.chat.outbox.length === 0;
 
@@ -133,18 +141,17 @@ test('a gap makes the client go back to the oldest unanswered message', async ()
   const { clock, server, visitor } = world();
   const page = visitor();
   await clock.until(open(page));
-  page.chat.send('first');
-  await clock.until(settled(page));
+  await warm({ clock, page });
   server.intercept = (socket, { kind }) => {
     if (kind !== 'send') return false;
     server.intercept = null;
-    socket.push('send_result', { n: 2, outcome: 'busy', retry_ms: 50 });
+    socket.push('send_result', { n: 5, outcome: 'busy', retry_ms: 50 });
     return true;
   };
   for (let i = 0; i < 4; i++) page.chat.send(`m${i}`);
   await clock.until(settled(page));
   assert.ok(server.log.some(([, kind, value]) => kind === 'send_result' && value.outcome === 'gap'));
-  assert.deepEqual(server.texts(), ['first', 'm0', 'm1', 'm2', 'm3']);
+  assert.deepEqual(server.texts(), [...WARM, 'm0', 'm1', 'm2', 'm3']);
 });
 
 test('the first number on a connection goes alone, each acceptance doubles the window, a setback makes it one', async () => {
@@ -169,15 +176,16 @@ test('a refused message fails, the ones behind it move up without doubling', asy
   const { clock, server, visitor } = world();
   const page = visitor();
   await clock.until(open(page));
+  await warm({ clock, page });
   for (const text of ['a', 'refuse me', 'b', 'c']) page.chat.send(text);
   await clock.until(() => page.chat.outbox.length === 1, 1000);
-  assert.deepEqual(server.texts(), ['a', 'b', 'c']);
+  assert.deepEqual(server.texts(), [...WARM, 'a', 'b', 'c']);
   const [failed] = page.chat.outbox;
   assert.deepEqual([failed.state, failed.reason, failed.n], ['failed', 'forbidden', 0]);
   assert.equal(page.chat.discard(failed.key), true);
   page.chat.send('d');
   await clock.until(settled(page));
-  assert.deepEqual(server.texts(), ['a', 'b', 'c', 'd']);
+  assert.deepEqual(server.texts(), [...WARM, 'a', 'b', 'c', 'd']);
 });
 
 test('a refused message whose followers were cut off never makes them double, even when old bytes arrive late', async () => {
@@ -186,8 +194,7 @@ test('a refused message whose followers were cut off never makes them double, ev
     server.dropSuperseded = dropSuperseded;
     const page = visitor();
     await clock.until(open(page));
-    page.chat.send('a');
-    await clock.until(settled(page));
+    await warm({ clock, page });
     page.chat.send('refuse me');
     await clock.advance(2);
     for (const text of ['b', 'c']) page.chat.send(text);
@@ -200,7 +207,7 @@ test('a refused message whose followers were cut off never makes them double, ev
     });
     await clock.until(() => page.chat.outbox.length === 1 && page.chat.state === 'open');
     await clock.advance(5000);
-    assert.deepEqual(server.texts(), ['a', 'b', 'c']);
+    assert.deepEqual(server.texts(), [...WARM, 'b', 'c']);
     assert.notEqual(page.chat.session, session);
   }
 });
@@ -211,8 +218,7 @@ test('a refusal heard only after a reconnect does not double what followed it, w
     server.dropSuperseded = false;
     const page = visitor();
     await clock.until(open(page));
-    page.chat.send('a');
-    await clock.until(settled(page));
+    await warm({ clock, page });
     for (const text of ['refuse me', 'b', 'c', 'd']) page.chat.send(text);
     await clock.advance(2);
     const [socket] = server.live();
@@ -220,7 +226,7 @@ test('a refusal heard only after a reconnect does not double what followed it, w
     socket.cut();
     await clock.until(() => page.chat.outbox.length === 1 && page.chat.state === 'open');
     await clock.advance(5000);
-    assert.deepEqual(server.texts(), ['a', 'b', 'c', 'd'], `${late} ms late`);
+    assert.deepEqual(server.texts(), [...WARM, 'b', 'c', 'd'], `${late} ms late`);
   }
 });
 

@@ -94,7 +94,7 @@ async function run(seed) {
     const dice = random();
     if (dice < 0.35) {
       const i = Math.floor(random() * visitors.length);
-      for (let burst = random() * 4; burst > 0; burst--) visitors[i].say(`v${i}-`);
+      for (let burst = random() * 6; burst > 0; burst--) visitors[i].say(`v${i}-`);
       if (random() < 0.2) visitors[i].page.chat.send('refuse this');
       if (random() < 0.2) visitors[i].say(`v${i}-`);
     } else if (dice < 0.6 && server.conversations.size > 0) {
