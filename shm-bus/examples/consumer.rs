@@ -1,4 +1,4 @@
-//! A backend in forty lines: takes the seat, attaches to every gateway, prints what comes, sleeps when nothing does.
+//! A backend on one page: takes the seat, attaches to every gateway, prints what comes, sleeps when nothing does.
 //!
 //! ```text
 //! cargo run -p tidegate-shm-bus --example consumer -- /dev/shm/my-bus

@@ -15,7 +15,7 @@
 //!       4096 ├──────────────────────────────────────────────┤  ports_offset
 //!            │ port page of shard 0, 4096 bytes             │
 //!            │     0 published  128 released  256 sleep     │
-//!            │   512 counters, 448 × u64                    │
+//!            │   384 claimed    512 counters, 448 × u64     │
 //!       8192 ├──────────────────────────────────────────────┤
 //!            │ port page of shard 1 …                       │
 //!            ├──────────────────────────────────────────────┤  rings_offset = 4096 × (1 + shards)
@@ -105,7 +105,8 @@ pub const ATTACHED_OFFSET: usize = 256;
 // Port page.
 /// End of the last committed record of the ring in this file.
 pub const PORT_PUBLISHED_OFFSET: usize = 0;
-/// End of what its producer may be writing: at least `published`. Same line, same writer.
+/// End of the farthest claim of the ring in this file: what its producer may be writing. For taps. A line of its own:
+/// the consumer polls `published`, and would take this word away with it.
 pub const PORT_CLAIMED_OFFSET: usize = 384;
 /// How far the owner of this file has given back the ring in the *other* file.
 pub const PORT_RELEASED_OFFSET: usize = 128;
@@ -205,3 +206,146 @@ const _: () = {
         "positions are u64 and rings are mapped whole"
     );
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{limits::RECORD_HEADER_BYTES, record::check_word};
+
+    /// `section/field` → (offset, bytes), as the specification's tables have them.
+    fn tables() -> BTreeMap<String, (usize, usize)> {
+        let mut section = "";
+        let mut fields = BTreeMap::new();
+        for line in include_str!("../README.md").lines() {
+            section = line.strip_prefix("### ").unwrap_or(section);
+            let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            if let [offset, bytes, field, _] = cells[..]
+                && let (Ok(offset), Ok(bytes)) = (offset.parse(), bytes.parse())
+            {
+                let name = format!("{section}/{}", field.trim_matches('`'));
+                assert!(
+                    fields.insert(name, (offset, bytes)).is_none(),
+                    "twice: {line}"
+                );
+            }
+        }
+        fields
+    }
+
+    macro_rules! header_fields {
+        ($($field:ident),* $(,)?) => {{
+            // Names every field: one that is added and not listed does not compile.
+            let FileHeader { $($field),* } = FileHeader::read_from_bytes(&[0; 256]).unwrap();
+            [$((concat!("File header/", stringify!($field)), offset_of!(FileHeader, $field), size_of_val(&$field))),*]
+        }};
+    }
+
+    #[test]
+    fn the_readmes_tables_say_what_the_code_does() {
+        let header = header_fields!(
+            magic,
+            layout_version,
+            role,
+            shards,
+            instance,
+            file_bytes,
+            ring_bytes,
+            record_bytes_max,
+            ports_offset,
+            port_stride_bytes,
+            rings_offset,
+            pid,
+            uid,
+            created_at_us,
+            reserved,
+            build,
+            reserved_tail,
+        );
+        let words = [
+            ("Segment page/attached", ATTACHED_OFFSET, 8),
+            ("Port page/published", PORT_PUBLISHED_OFFSET, 8),
+            ("Port page/released", PORT_RELEASED_OFFSET, 8),
+            ("Port page/sleep", PORT_SLEEP_OFFSET, 8),
+            ("Port page/claimed", PORT_CLAIMED_OFFSET, 8),
+            (
+                "Port page/counters",
+                PORT_COUNTERS_OFFSET,
+                PORT_COUNTERS * 8,
+            ),
+            ("control.gateways.mem/tickets", TICKETS_OFFSET, 8),
+            ("control.gateways.mem/roster", ROSTER_OFFSET, 8),
+            (
+                "control.backend.mem/backend_instance",
+                BACKEND_INSTANCE_OFFSET,
+                8,
+            ),
+            ("control.backend.mem/backend_pid", BACKEND_PID_OFFSET, 8),
+            ("control.backend.mem/heartbeat", BACKEND_HEARTBEAT_OFFSET, 8),
+            ("control.backend.mem/frontier", FRONTIER_OFFSET, 8),
+            ("control.backend.mem/sleep", BACKEND_SLEEP_OFFSET, 8),
+            (
+                "control.backend.mem/ledger",
+                LEDGER_OFFSET,
+                LEDGER_COUNTERS * 8,
+            ),
+        ];
+        let code: BTreeMap<_, _> = header
+            .into_iter()
+            .chain(words)
+            .map(|(name, offset, bytes)| (name.to_owned(), (offset, bytes)))
+            .collect();
+        let mut readme = tables();
+        // The record's header is compared byte by byte below.
+        readme.retain(|name, _| !name.starts_with("Record header/"));
+        assert_eq!(readme, code);
+    }
+
+    /// Writes each field's bytes where the table has them, and has the code read them.
+    #[test]
+    fn the_readmes_record_header_is_the_codes() {
+        let tables = tables();
+        let mut bytes = [0u8; RECORD_HEADER_BYTES];
+        let mut put = |field: &str, value: u128| {
+            let (offset, width) = tables[&format!("Record header/{field}")];
+            bytes[offset..offset + width].copy_from_slice(&value.to_le_bytes()[..width]);
+        };
+        let header = crate::RecordHeader {
+            kind: 0x0102,
+            flags: 0x0304,
+            partition: 0x0506,
+            shard: 0x0708,
+            slot: 0x090a_0b0c,
+            generation: 0x0d0e_0f10,
+            principal: 0x1112_1314_1516_1718_191a_1b1c_1d1e_1f20,
+            trace: 0x2122_2324_2526_2728,
+        };
+        let (length, position) = (0x292a_u32, 0x1_0000_0040_u64);
+        put("length", u128::from(length));
+        put("kind", u128::from(header.kind));
+        put("flags", u128::from(header.flags));
+        put("partition", u128::from(header.partition));
+        put("shard", u128::from(header.shard));
+        put("slot", u128::from(header.slot));
+        put("generation", u128::from(header.generation));
+        // By the table's formula.
+        let check = (0x1_0000_0040u64 >> 3)
+            ^ u64::from(length.rotate_left(7))
+            ^ (0x0102 << 16)
+            ^ 0x7464_6762;
+        put("check", u128::from(check) & 0xffff_ffff);
+        put("trace", u128::from(header.trace));
+        put("principal", header.principal);
+        let code: Vec<u8> = header
+            .to_words(length, position)
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        assert_eq!(bytes.as_slice(), code);
+        assert_eq!(
+            check & 0xffff_ffff,
+            u64::from(check_word(position, length, header.kind))
+        );
+    }
+}
