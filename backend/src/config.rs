@@ -23,7 +23,8 @@ pub struct Config {
     /// Origins (`https://shop.example`) that may embed the widget and call the API from a browser, beside our own.
     /// One list for CORS and `frame-ancestors`; `*` allows all.
     pub allowed_origins: Vec<String>,
-    /// Addresses of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    /// Addresses of reverse proxies whose `X-Forwarded-For` is believed. Behind one that ends TLS, say
+    /// `public_ws_url` as well.
     pub trusted_proxies: Vec<std::net::IpAddr>,
     /// File with the token key: 32 bytes as 64 hex digits, mode 0600; made when absent. Empty: `secrets/token.key`
     /// in `data_dir`.
@@ -40,7 +41,8 @@ pub struct Config {
     pub database_busy_ms_max: u64,
     /// Page cache of the writing connection.
     pub writer_cache_bytes: u64,
-    /// Memory-mapped part of the database file, for readers; 0 = none.
+    /// Memory-mapped part of the database file, for readers; 0 = none. Mapped, a disk that fails kills the process
+    /// instead of failing the read.
     pub database_mmap_bytes: u64,
     /// Inputs that one turn takes, over all rings and HTTP; the rest waits in the rings.
     pub turn_inputs_max: usize,
@@ -129,7 +131,7 @@ impl Default for Config {
             checkpoint_every_ms: 250,
             database_busy_ms_max: 50,
             writer_cache_bytes: 64 << 20,
-            database_mmap_bytes: 256 << 20,
+            database_mmap_bytes: 0,
             turn_inputs_max: 4096,
             commands_waiting_max: 1024,
             window_bytes_max: 256 << 20,

@@ -1,7 +1,7 @@
 //! Who asks: the token in `Authorization: Bearer …`, checked before a handler runs. A handler that takes a
 //! [`Visitor`] cannot be reached by anybody else; what a visitor may see is then decided by their id.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -171,7 +171,8 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The address that rate limits count by: the peer's, or what a trusted proxy says.
+/// The address that rate limits count by: the peer's, or what a trusted proxy says; of IPv6 the network (/64),
+/// since one host has all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -186,11 +187,21 @@ impl FromRequestParts<Arc<HttpState>> for ClientAddress {
             .extensions
             .get::<SocketAddr>()
             .map_or(IpAddr::from([0, 0, 0, 0]), SocketAddr::ip);
-        Ok(Self(client_address(
+        Ok(Self(counted(client_address(
             peer,
             &parts.headers,
             &state.config.trusted_proxies,
-        )))
+        ))))
+    }
+}
+
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
     }
 }
 
@@ -246,6 +257,13 @@ mod tests {
             client_address(ip("10.0.0.1"), &headers, &[ip("10.0.0.1")]),
             ip("1.2.3.4")
         );
+    }
+
+    #[test]
+    fn a_host_with_a_network_of_its_own_counts_once() {
+        assert_eq!(counted(ip("2001:db8::1")), counted(ip("2001:db8::ffff")));
+        assert_ne!(counted(ip("2001:db8::1")), counted(ip("2001:db8:0:1::1")));
+        assert_eq!(counted(ip("::ffff:1.2.3.4")), ip("1.2.3.4"));
     }
 
     #[test]

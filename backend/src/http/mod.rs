@@ -21,6 +21,7 @@ pub mod origin;
 mod problem;
 mod request;
 pub mod server;
+mod stall;
 mod time;
 mod visitor;
 

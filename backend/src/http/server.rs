@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::problem::Problem;
+use super::stall::StallGuard;
 use super::{HttpState, admin, agent, assets, export, guard, health, visitor};
 
 /// How long a client may take for its request's headers.
@@ -214,7 +215,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, state: 
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(HEADERS_MS_MAX))
             .max_buf_size(HEADERS_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(StallGuard::new(stream)), service)
     );
     // An error here is the client's: it broke off, or sent what is not HTTP and was told so.
     tokio::select! {

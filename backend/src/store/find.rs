@@ -179,26 +179,76 @@ pub fn unanswered_since_us(connection: &Connection, conversation: Id) -> Result<
         .query_row(params![rows::blob(conversation), TEXT, BY_VISITOR], |row| rows::bits(row, 0))
 }
 
-/// Messages above a seq, in order, at most `limit`; texts are appended to `text`.
+/// How much of a run of messages is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunBounds {
+    /// Messages at most.
+    pub rows_max: u32,
+    /// The run ends with the message that reaches so many bytes of texts.
+    pub text_bytes_max: usize,
+}
+
+/// Messages above a seq, in order; texts are appended to `text`.
 pub fn messages_above(
     connection: &Connection,
     conversation: Id,
     above: u64,
-    limit: u32,
+    bounds: RunBounds,
+    text: &mut String,
+) -> Result<Vec<MessageRow>> {
+    // A seq beyond the signed range is beyond every stored one.
+    let above = i64::try_from(above).unwrap_or(i64::MAX);
+    run(
+        connection,
+        "seq > ?2 ORDER BY seq",
+        conversation,
+        above,
+        bounds,
+        text,
+    )
+}
+
+/// The newest messages below a seq, in order; texts are appended to `text`.
+pub fn messages_below(
+    connection: &Connection,
+    conversation: Id,
+    below: u64,
+    bounds: RunBounds,
+    text: &mut String,
+) -> Result<Vec<MessageRow>> {
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let mut found = run(
+        connection,
+        "seq < ?2 ORDER BY seq DESC",
+        conversation,
+        below,
+        bounds,
+        text,
+    )?;
+    found.reverse();
+    Ok(found)
+}
+
+fn run(
+    connection: &Connection,
+    condition: &str,
+    conversation: Id,
+    from: i64,
+    bounds: RunBounds,
     text: &mut String,
 ) -> Result<Vec<MessageRow>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM message WHERE conversation = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        "SELECT {} FROM message WHERE conversation = ?1 AND {condition} LIMIT ?3",
         rows::MESSAGE
     ))?;
     let mut found = Vec::new();
-    let mut matching = statement.query(params![
-        rows::blob(conversation),
-        above.cast_signed(),
-        limit
-    ])?;
+    let before = text.len();
+    let mut matching = statement.query(params![rows::blob(conversation), from, bounds.rows_max])?;
     while let Some(row) = matching.next()? {
         found.push(rows::message(row, text)?);
+        if text.len() - before >= bounds.text_bytes_max {
+            break;
+        }
     }
     Ok(found)
 }

@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, Result};
 
-use super::{StoreError, find, rows};
+use super::find::{self, RunBounds};
+use super::{StoreError, rows};
 use crate::engine::kinds::{Content, Role, Status};
 use crate::engine::loaded::{LedgerCounts, Loaded};
 use crate::engine::rows::{MessageRow, MetaRow, SessionLastRow, meta};
@@ -125,7 +126,10 @@ fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usiz
             connection,
             conversation.row.id,
             above,
-            u32::MAX,
+            RunBounds {
+                rows_max: u32::MAX,
+                text_bytes_max: usize::MAX,
+            },
             &mut loaded.text,
         )?);
         if loaded.messages.len() * MESSAGE_BYTES + loaded.text.len() > window_bytes_max {

@@ -1,11 +1,11 @@
 //! The messages of one conversation, a page at a time.
 
-use rusqlite::params;
 use tidegate_protocol::Id;
 
-use super::{PAGE_ROWS_MAX, Reader};
+use super::{PAGE_BYTES_MAX, PAGE_ROWS_MAX, Reader};
 use crate::engine::rows::{MessageRow, TextRange};
-use crate::store::{StoreError, find, rows};
+use crate::store::StoreError;
+use crate::store::find::{self, RunBounds};
 
 /// Which way to page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl HistoryPage {
 }
 
 impl Reader {
-    /// A page; at most `limit` and [`PAGE_ROWS_MAX`] messages.
+    /// A page; at most `limit` and [`PAGE_ROWS_MAX`] messages, and not much more than [`PAGE_BYTES_MAX`] of texts.
     ///
     /// # Errors
     /// The database's.
@@ -44,32 +44,20 @@ impl Reader {
         direction: Direction,
         limit: u32,
     ) -> Result<HistoryPage, StoreError> {
-        let limit = limit.min(PAGE_ROWS_MAX);
+        let bounds = RunBounds {
+            rows_max: limit.min(PAGE_ROWS_MAX),
+            text_bytes_max: PAGE_BYTES_MAX,
+        };
         let mut page = HistoryPage::default();
-        match direction {
+        let text = &mut page.text;
+        page.messages = match direction {
             Direction::After(seq) => {
-                page.messages = find::messages_above(
-                    &self.connection,
-                    conversation,
-                    seq,
-                    limit,
-                    &mut page.text,
-                )?;
+                find::messages_above(&self.connection, conversation, seq, bounds, text)?
             }
             Direction::Before(seq) => {
-                let mut statement = self.connection.prepare_cached(&format!(
-                    "SELECT {} FROM message WHERE conversation = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
-                    rows::MESSAGE
-                ))?;
-                // A seq above the signed range is above every stored one.
-                let below = i64::try_from(seq).unwrap_or(i64::MAX);
-                let mut found = statement.query(params![rows::blob(conversation), below, limit])?;
-                while let Some(row) = found.next()? {
-                    page.messages.push(rows::message(row, &mut page.text)?);
-                }
-                page.messages.reverse();
+                find::messages_below(&self.connection, conversation, seq, bounds, text)?
             }
-        }
+        };
         Ok(page)
     }
 }

@@ -18,6 +18,9 @@ use super::StoreError;
 /// Rows of a page at most, whatever is asked for.
 pub const PAGE_ROWS_MAX: u32 = 500;
 
+/// Bytes of texts in a page of messages; at the bound the page ends, and the next one goes on there.
+pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+
 /// A read-only connection on a reader's thread.
 pub struct Reader {
     connection: Connection,
