@@ -17,6 +17,8 @@ import { ANSWER_PROBE_MS, CONNECT_MS_MAX, HEARTBEAT_EARLY_MAX, HEARTBEAT_MS_DEFA
 const ABNORMAL = 1006;
 const NORMAL = 1000;
 
+const ignore = () => {};
+
 export class Link {
   /** hooks: { hello() → Hello value, received(envelope), lost(), state(change), closed(event), failed(failure) } */
   constructor(host, options, hooks) {
@@ -74,7 +76,8 @@ export class Link {
     this.socket = null;
     this.resetLiveness();
     if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onerror = ignore; // in Node, an error that nobody listens to ends the process
     try {
       socket.close(code);
     } catch {
@@ -127,7 +130,7 @@ export class Link {
     socket.onopen = current(() => this.opened());
     socket.onmessage = current((event) => this.received(event.data, number));
     socket.onclose = current((event) => this.lost(event.code || ABNORMAL, event.reason || ''));
-    socket.onerror = () => {}; // a close follows
+    socket.onerror = ignore; // a close follows
   }
 
   opened() {
