@@ -16,7 +16,7 @@ use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::counters::Published;
 use crate::driver::drive::{Asked, Clock, Surroundings, drive};
-use crate::driver::uring::{RingSizes, UringDriver};
+use crate::driver::uring::{self, RingSizes, UringDriver};
 use crate::id::SLOTS_MAX;
 use crate::listener;
 use crate::service::Service;
@@ -234,13 +234,11 @@ where
             Placement::Unbound
         };
         let make = make.clone();
-        let ended = handle.clone();
+        let ended = DrainsAtItsEnd(handle.clone());
         let thread = executor(placement, &format!("shard-{shard}"))
             .spawn(move || async move {
-                let result = run_shard(start, make).await;
-                // One shard's end is the process's: the others' connections go to a successor.
-                ended.drain();
-                result
+                let _ended = ended;
+                run_shard(start, make).await
             })
             .map_err(|error| glommio_error(&error))?;
         threads.push(thread);
@@ -281,6 +279,15 @@ where
     result
 }
 
+/// One shard's end, also by a panic, is the process's: the others' connections go to a successor.
+struct DrainsAtItsEnd(Handle);
+
+impl Drop for DrainsAtItsEnd {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
 struct ShardStart {
     options: ShardOptions,
     seat: Seat,
@@ -291,6 +298,20 @@ struct ShardStart {
     published: Arc<Published>,
 }
 
+/// A shard with its driver. At its end, also by a panic, the ring goes first: sends under way read the shard's memory
+/// until then. Then the sockets are closed.
+struct Running<S: Service> {
+    shard: Shard<S>,
+    driver: Option<UringDriver>,
+}
+
+impl<S: Service> Drop for Running<S> {
+    fn drop(&mut self) {
+        self.driver = None;
+        self.shard.sockets().into_iter().for_each(uring::close);
+    }
+}
+
 async fn run_shard<S: Service>(
     start: ShardStart,
     make: impl FnOnce(Seat) -> Result<S, StartError>,
@@ -298,8 +319,15 @@ async fn run_shard<S: Service>(
     let shard = start.seat.shard;
     let asked = std::rc::Rc::new(Asked::default());
     let service = make(start.seat)?;
-    let mut driver =
-        UringDriver::new(start.sizes, start.listeners).map_err(|error| StartError::ring(&error))?;
+    let clock = start.seat.clock;
+    let now = clock.now();
+    let mut running = Running {
+        shard: Shard::new(start.options, service, now, now.us() ^ u64::from(shard)),
+        driver: None,
+    };
+    let driver = running.driver.insert(
+        UringDriver::new(start.sizes, start.listeners).map_err(|error| StartError::ring(&error))?,
+    );
     let control = {
         let asked = std::rc::Rc::clone(&asked);
         let receiver = start.receiver;
@@ -311,16 +339,13 @@ async fn run_shard<S: Service>(
         })
         .detach()
     };
-    let clock = start.seat.clock;
-    let now = clock.now();
-    let mut shard_state = Shard::new(start.options, service, now, now.us() ^ u64::from(shard));
     let around = Surroundings {
         clock,
         bell: &start.bell,
         asked: &asked,
         published: &start.published,
     };
-    let result = drive(&mut shard_state, &mut driver, around).await;
+    let result = drive(&mut running.shard, driver, around).await;
     control.cancel();
     result.map_err(|error| StartError::Shard {
         shard,

@@ -35,9 +35,9 @@ fn an_overflown_completion_queue_is_counted_and_survived() {
                 buffers: 16,
                 buffer_bytes: 1024,
             };
-            let mut driver = UringDriver::new(sizes, vec![listener]).expect("a ring");
             let clock = Clock::start();
             let mut shard = Shard::new(options(), Echo, clock.now(), 1);
+            let mut driver = UringDriver::new(sizes, vec![listener]).expect("a ring");
             let asked = std::rc::Rc::new(Asked::default());
             let asks = std::rc::Rc::clone(&asked);
             let watch = glommio::spawn_local(async move {

@@ -2,7 +2,8 @@
 //!
 //! Operations are queued as they are asked for and go to the kernel together, once per round of the loop. Each
 //! names its slot and generation. Memory of a send stays with its owner until its completion was told; buffers
-//! belong to the kernel, or are named by exactly one [`BufferId`].
+//! belong to the kernel, or are named by exactly one [`BufferId`]. A driver is dropped before the shard that it drives:
+//! its ring's end is what ends the kernel's reading.
 #![expect(
     unsafe_code,
     reason = "operations name memory and descriptors that must outlive them"
@@ -247,6 +248,12 @@ fn raw(socket: Socket) -> RawFd {
     RawFd::try_from(socket.0).expect("invariant: a descriptor came from accept")
 }
 
+/// Closes a socket that the core is done with: once, and when no operation names it any more or the ring is gone.
+pub fn close(socket: Socket) {
+    // SAFETY: the descriptor came from accept, and the shard hands it out for closing once.
+    drop(unsafe { OwnedFd::from_raw_fd(raw(socket)) });
+}
+
 fn borrowed(socket: &Socket) -> BorrowedFd<'_> {
     // SAFETY: the core calls with sockets that it has not closed.
     unsafe { BorrowedFd::borrow_raw(raw(*socket)) }
@@ -308,8 +315,7 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, socket: Socket) {
-        // SAFETY: the descriptor came from accept, the core closes it once, and no operation names it any more.
-        drop(unsafe { OwnedFd::from_raw_fd(raw(socket)) });
+        close(socket);
     }
 
     fn peer(&mut self, socket: Socket) -> Option<SocketAddr> {

@@ -1,6 +1,19 @@
 //! The shard: all connections of one core, as a machine without I/O. Events come in (`accepted`, `received`,
 //! `receive_ended`, `sent`, `tick`), and what is to be done goes out through a [`Driver`]. It knows no clock, no
 //! socket and no io_uring: the simulator drives this very code.
+//!
+//! ```text
+//!   driver                     shard                                        service
+//!     │ received(buffer) ──▶ handshake | frames: decoder ─ on_message ─────▶ │
+//!     │                        │  whole in the buffer: lent from there       │ Yes | Park | Reflect
+//!     │                        │  cut: collected, bounded                    │
+//!     │ ◀── send(head) ────── out queue ◀──────────── send, send_shared ──── │
+//!     │ sent(count) ────────▶ next item, on_writable                         │
+//!     │ ◀── receive, cancel, close ── flush: once per event and round        │
+//! ```
+//!
+//! **The seam for TLS** is where `received` hands bytes to [`handshake`] or [`receive`], and where [`flush`] hands the
+//! head of the out queue to the driver: a sans-IO rustls connection stands there, in the connection's `extra` box.
 
 mod core;
 mod flush;
@@ -145,6 +158,12 @@ impl<S: Service> Shard<S> {
     fn pause_accepting(&mut self, driver: &mut impl Driver) {
         if self.accept_retry.is_none() {
             self.core.counts.accept_pauses_total += 1;
+            // At the limit it pauses many times a second: every doubling is told.
+            if self.core.counts.accept_pauses_total.is_power_of_two() {
+                let (shard, connections) = (self.core.options.shard, self.core.live);
+                let times = self.core.counts.accept_pauses_total;
+                tracing::warn!(shard, connections, times, "no room: accepting pauses");
+            }
         }
         self.accept_retry = Some(self.core.now + Span::from_ms(ACCEPT_RETRY_MS));
         driver.set_accepting(false);
@@ -469,6 +488,8 @@ impl<S: Service> Shard<S> {
             return;
         }
         let ms = self.core.options.drain_ms;
+        let (shard, connections) = (self.core.options.shard, self.core.live);
+        tracing::info!(shard, connections, ms, "drain begins");
         self.drain_until = Some(self.core.now + Span::from_ms(ms));
         self.core.draining = true;
         self.accept_retry = None;
@@ -494,6 +515,16 @@ impl<S: Service> Shard<S> {
             self.core.connection(slot).flags.set(Flags::DRAIN);
             self.core.set_own_deadline(slot, Some(after));
         }
+    }
+
+    /// The sockets that are still open: for closing when the driver is gone.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let open = |state| !matches!(state, State::Free | State::Kept);
+        let slots = self.core.slots.iter();
+        slots
+            .filter(|connection| open(connection.state))
+            .map(|connection| connection.socket)
+            .collect()
     }
 
     /// True when a drain is over: nobody is left, or the time is.
