@@ -39,7 +39,7 @@ fn collect(value: &Value, seeds: &mut Vec<Vec<u8>>) {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    (text.len() % 2 == 0).then_some(())?;
+    text.len().is_multiple_of(2).then_some(())?;
     (0..text.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())

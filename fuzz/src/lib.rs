@@ -5,3 +5,9 @@
 
 pub mod corpus;
 pub mod mutate;
+
+/// Every body of every library, by the name of its target.
+pub fn bodies() -> impl Iterator<Item = (&'static str, mutate::Body)> {
+    let libraries = [tidegate_protocol::fuzzing::BODIES, shm_bus::fuzzing::BODIES];
+    libraries.into_iter().flatten().copied()
+}

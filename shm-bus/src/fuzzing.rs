@@ -12,6 +12,22 @@ use crate::{
     sync::{Arc, Ordering},
 };
 
+/// A body: bytes in, a panic where something does not hold.
+pub type Body = fn(&[u8]);
+
+/// Every body by the name of its target.
+pub const BODIES: &[(&str, Body)] = &[
+    (
+        "consumer_over_arbitrary_memory",
+        consumer_over_arbitrary_memory,
+    ),
+    ("consumer_over_a_damaged_ring", consumer_over_a_damaged_ring),
+    (
+        "producer_with_an_arbitrary_consumer",
+        producer_with_an_arbitrary_consumer,
+    ),
+];
+
 const RING_BYTES: usize = 4096;
 const RING_WORDS: usize = RING_BYTES / 8;
 const RING_OFFSET: usize = PORT_COUNTERS_OFFSET + PORT_COUNTERS * 8;

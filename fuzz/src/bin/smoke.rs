@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tidegate_fuzz::{corpus, mutate};
-use tidegate_protocol::fuzzing::BODIES;
+use tidegate_fuzz::{bodies, corpus, mutate};
 
 /// Looked at every so many inputs.
 const INPUTS_PER_LOOK: u64 = 256;
@@ -34,12 +33,11 @@ fn main() -> ExitCode {
         .unwrap_or_default();
     let first = arguments.number.unwrap_or(clock.as_secs());
     if let Some(name) = &arguments.body {
-        let Some((_, body)) = BODIES.iter().find(|(known, _)| known == name) else {
+        let Some((_, body)) = bodies().find(|(known, _)| known == name) else {
             eprintln!(
                 "no body {name}; there are: {}",
-                BODIES
-                    .iter()
-                    .map(|(name, _)| *name)
+                bodies()
+                    .map(|(name, _)| name)
                     .collect::<Vec<_>>()
                     .join(", ")
             );
@@ -50,9 +48,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("numbers from {first} on");
-    let share = Duration::from_secs(arguments.seconds) / u32::try_from(BODIES.len()).unwrap_or(1);
+    let share =
+        Duration::from_secs(arguments.seconds) / u32::try_from(bodies().count()).unwrap_or(1);
     let mut failed = false;
-    for (name, body) in BODIES {
+    for (name, body) in bodies() {
         let begin = Instant::now();
         let mut number = first;
         let verdict = loop {
@@ -72,7 +71,7 @@ fn main() -> ExitCode {
             number = number.wrapping_add(1);
         };
         println!(
-            "{name:<20} {:>9} inputs  {verdict}",
+            "{name:<36} {:>9} inputs  {verdict}",
             number.wrapping_sub(first)
         );
     }
