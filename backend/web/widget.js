@@ -38,6 +38,26 @@
     } catch { /* blocked or full */ }
   };
 
+  // A duplicated tab comes with a copy of the first one's sessionStorage: the copy must not send under its name. Held
+  // here, on the shop's page, because the iframe may not be allowed to lock. false: the browser has no locks.
+  const hold = (id) => new Promise((resolve) => {
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 1500);
+    navigator.locks.request(PREFIX + id, { signal: abort.signal }, () => {
+      resolve(true);
+      return new Promise(() => {});
+    }).catch(() => resolve(false));
+  });
+  const claimTab = async () => {
+    const { tab, ...kept } = snapshot('tab');
+    if (!navigator.locks) return false;
+    if (tab && await hold(tab)) return true;
+    for (const key in kept) if (key.startsWith('sdk')) write('tab', key, null);
+    const fresh = Math.random().toString(36).slice(2);
+    write('tab', 'tab', fresh);
+    return hold(fresh);
+  };
+
   // --- colours: white or ink on the accent, whichever reads better
   const accent = /^#[0-9a-f]{6}$/i.test(data.accent || '') ? data.accent : '#14688c';
   const light = [1, 3, 5].map((at) => (parseInt(accent.slice(at, at + 2), 16) / 255) ** 2.2);
@@ -146,10 +166,12 @@
     const message = event.data;
     if (!frame || event.source !== frame.contentWindow || event.origin !== ORIGIN || !message || message.tidegate !== 1) return;
     if (message.type === 'ready') {
-      spoken = true;
       const { accent: colour, greeting, lang, name, logo } = data;
       const questions = (!zh && data.questionsEn) || data.questions;
-      tell({ type: 'init', local: snapshot('local'), tab: snapshot('tab'), config: { widget, accent: colour, greeting, lang, name, logo, questions }, page: location.href, shown: open });
+      claimTab().then((locked) => {
+        spoken = true;
+        tell({ type: 'init', locked, local: snapshot('local'), tab: snapshot('tab'), config: { widget, accent: colour, greeting, lang, name, logo, questions }, page: location.href, shown: open });
+      });
     } else if (message.type === 'set' || message.type === 'remove') {
       write(message.area, message.key, message.type === 'set' ? message.value : null);
     } else if (message.type === 'unread') {

@@ -45,10 +45,9 @@ function fontConfig() {
   return file;
 }
 
-export async function launch(options = {}) {
-  const { chromium } = installed()('playwright-core');
-  return chromium.launch({
-    executablePath: CHROMIUM, args: ['--no-sandbox', '--force-color-profile=srgb', ...(options.args ?? [])],
-    env: { ...process.env, FONTCONFIG_FILE: fontConfig() },
-  });
-}
+const options = () => ({ executablePath: CHROMIUM, args: ['--no-sandbox', '--force-color-profile=srgb'], env: { ...process.env, FONTCONFIG_FILE: fontConfig() } });
+
+export const launch = async () => installed()('playwright-core').chromium.launch(options());
+
+/** A browser with a profile on disk, whose preferences hold: for what only a setting can block. */
+export const launchStrict = async (profile) => installed()('playwright-core').chromium.launchPersistentContext(profile, { ...options(), locale: 'en-GB' });

@@ -52,7 +52,7 @@ export async function openBridge(prefix) {
   bridge.shown = init.shown === true;
   return Object.assign(bridge, {
     local: bridgedStore('local', init.local, post), tab: bridgedStore('tab', init.tab, post),
-    config: init.config ?? {}, page: String(init.page ?? ''), locks: init.locks ? null : undefined,
+    config: init.config ?? {}, page: String(init.page ?? ''), ...(init.locked ? { locks: null } : {}), // the launcher holds the tab's lock
   });
 }
 
