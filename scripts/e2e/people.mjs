@@ -82,7 +82,7 @@ export class Agent extends Person {
 
   async status(name) {
     await until(`status ${name}`, async () => {
-      if ((await this.page.locator('.status-button span').textContent()) === name) return true;
+      if ((await this.page.locator('.status-text').textContent()) === name) return true;
       await this.page.locator('.status-button').click();
       await this.page.getByRole('menuitemradio', { name }).click({ timeout: 2000 });
       return false;

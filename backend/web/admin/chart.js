@@ -2,18 +2,12 @@
 import { html } from '../ui/view.js';
 import { t } from '../ui/text.js';
 import { clockTime } from '../ui/time.js';
+import { niceCeiling } from './scale.js';
 
 const WIDTH = 320;
 const HEIGHT = 96;
 const LEFT = 38;
 const BOTTOM = 16;
-
-/** The next 1, 2 or 5 × 10ⁿ at or above. */
-export function niceCeiling(value) {
-  if (value <= 0) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
-}
 
 const short = (value) => (value >= 10_000 ? `${Math.round(value / 1000)}k` : value >= 10 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(value < 1 ? 2 : 1));
 

@@ -8,7 +8,7 @@ import { Chart } from './chart.js';
 const SPANS = { last15: 15 * 60_000, last24: 24 * 3_600_000 };
 const WAIT_CAUTION_MS = 120_000;
 
-const Number_ = ({ name, value, note, tone }) => html`<div class="number"><dt>${name}</dt><dd class=${cls('numeric', tone && `is-${tone}`)}>${value}</dd>${note ? html`<small class="numeric">${note}</small>` : null}</div>`;
+const Number_ = ({ name, value, note, tone }) => html`<div class="number"><dt>${name}</dt><dd class=${cls('numeric', tone && `is-${tone}`)}>${value}</dd>${note ? html`<dd class="number-note numeric">${note}</dd>` : null}</div>`;
 
 /** What needs a look, in words; empty = all is well. */
 function concerns(now) {

@@ -5,7 +5,7 @@ import { t } from '../ui/text.js';
 import { exactTime, shortTime } from '../ui/time.js';
 import { Face } from './list.js';
 
-const Fact = ({ name, children, title }) => children ? html`<div class="fact"><dt>${name}</dt><dd title=${title}>${children}</dd></div>` : null;
+const Fact = ({ name, children, title }) => html`<div class="fact"><dt>${name}</dt><dd title=${title}>${children || '\u00a0'}</dd></div>`;
 
 /** Where the visitor is; an address becomes a link, but only http(s). */
 const pageOf = (page) => (/^https?:\/\//.test(page) ? html`<a href=${page} target="_blank" rel="noopener noreferrer nofollow">${page.replace(/^https?:\/\//, '')}</a>` : page);
@@ -27,9 +27,9 @@ export function CustomerPanel({ desk, entry, name }) {
         <${Fact} name=${t('visitorId')}><code>${state.visitor.slice(-8)}</code><//>
       </dl>
       ${attributes.length ? html`<h3>${t('attributes')}</h3><dl class="facts">${attributes.map(([key, value]) => html`<${Fact} name=${key}>${String(value)}<//>`)}</dl>` : null}
-      <h3>${t('earlierChats')}</h3>
-      ${detail?.earlier.length ? html`<ul class="earlier">${detail.earlier.map((earlier) => html`<li><button type="button" onClick=${() => desk.go(earlier.conversation)}>
+      ${detail ? html`<h3>${t('earlierChats')}</h3>` : null}
+      ${!detail ? null : detail.earlier.length ? html`<ul class="earlier">${detail.earlier.map((earlier) => html`<li><button type="button" onClick=${() => desk.go(earlier.conversation)}>
           <time class="numeric" title=${exactTime(earlier.opened_at_us)}>${shortTime(earlier.opened_at_us)}</time><span>${earlier.last_text || t('closed')}</span></button></li>`)}</ul>`
-        : html`<p class="customer-none">${detail ? t('noEarlierChats') : '\u00a0'}</p>`}
+        : html`<p class="customer-none">${t('noEarlierChats')}</p>`}
     </aside>`;
 }

@@ -10,7 +10,7 @@ import { Palette } from './palette.js';
 import { RepliesEditor } from './replies.js';
 
 const STATUSES = ['online', 'away', 'offline'];
-const statusText = (status) => (status ? t(`status${status[0].toUpperCase()}${status.slice(1)}`) : t('connecting'));
+const statusText = (status) => (status ? t(`status${status[0].toUpperCase()}${status.slice(1)}`) : '…');
 
 class StatusMenu extends Component {
   state = { open: false };
@@ -34,8 +34,8 @@ class StatusMenu extends Component {
     const count = Math.max(desk.me.open, desk.mine.length);
     return html`
       <div class="status-menu" onKeyDown=${this.#onKey}>
-        <button class="status-button" type="button" aria-haspopup="menu" aria-expanded=${String(open)} aria-label=${`${t('statusLabel')}: ${statusText(status)}, ${t('capacityLabel', count, capacity)}`} onClick=${() => this.setState({ open: !open })}>
-          <i class=${`dot is-${status}`}></i><span>${statusText(status)}</span><b class="numeric">${t('capacity', count, capacity)}</b><${Icon} name="down" small />
+        <button class="status-button" type="button" aria-haspopup="menu" aria-expanded=${String(open)} onClick=${() => this.setState({ open: !open })}>
+          <i class=${`dot is-${status}`}></i><span class="only-for-readers">${t('statusLabel')}</span><span class="status-text">${statusText(status)}</span><b class="numeric" title=${t('capacityLabel', count, capacity)}>${t('capacity', count, capacity)}</b><${Icon} name="down" small />
         </button>
         ${open ? html`<div class="menu" role="menu">
           ${STATUSES.map((choice) => html`<button type="button" role="menuitemradio" aria-checked=${String(choice === status)} onClick=${() => { this.setState({ open: false }); desk.setStatus(choice); }}>
@@ -49,10 +49,11 @@ function Bar({ desk }) {
   const { waiting, longestMs } = desk.queue;
   return html`
     <header class="bar">
-      <img class="bar-mark" src="/ui/icon.svg" width="24" height="24" alt="Tidegate" />
+      <img class="bar-mark" src="/ui/icon.svg" width="24" height="24" alt="" />
+      <h1 class="only-for-readers">${t('signInTitle')}</h1>
       <${StatusMenu} desk=${desk} />
       <p class=${cls('bar-queue numeric', waiting > 0 && 'is-caution')}>${t('queueStrip', waiting, duration(longestMs))}</p>
-      <button class="bar-search" type="button" onClick=${() => desk.openPalette(true)} aria-label=${t('openCommands')}><${Icon} name="search" small /><span>${t('openCommands')}</span><kbd>Ctrl K</kbd></button>
+      <button class="bar-search" type="button" onClick=${() => desk.openPalette(true)}><${Icon} name="search" small /><span>${t('openCommands')}</span><kbd>Ctrl K</kbd></button>
       <button class="icon-button" type="button" aria-pressed=${String(desk.sound)} aria-label=${t('sound')} title=${t('sound')} onClick=${() => desk.toggle('sound')}><${Icon} name=${desk.sound ? 'bell' : 'mute'} /></button>
       ${desk.account.agent?.role === 'supervisor' ? html`<a class="icon-button" href="/admin/" aria-label=${t('signInAdmin')} title=${t('signInAdmin')}><${Icon} name="chart" /></a>` : null}
       <button class="icon-button" type="button" aria-label=${t('signOut')} title=${t('signOut')} onClick=${() => desk.account.signOut()}><${Icon} name="leave" /></button>

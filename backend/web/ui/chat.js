@@ -6,6 +6,7 @@ import { Timeline, rowsOf } from './timeline.js';
 const CALM_MS = 2_000;          // a lost connection is shown only after this long
 const TYPING_MS_MAX = 6_500;    // a typing notice without a successor fades
 const HISTORY_PAGE = 40;
+const CATCH_UP_MAX = 100;
 const HISTORY_RETRY_MS = 3_000;
 
 /** One conversation: its newest state, its messages, who types. */
@@ -15,7 +16,8 @@ export class Entry {
     this.state = null;
     this.timeline = new Timeline(messages_max);
     this.typing = null;         // { name, timer }
-    this.loading = false;       // an earlier page is on its way
+    this.loading = false;       // a page of history is on its way
+    this.earlier = false;       // and it is an earlier one
     this.opened = false;        // the newest page was read
     this.version = 0;
     this.rows = null;
@@ -129,6 +131,7 @@ export class Chat extends Model {
     const first = entry.timeline.first;
     if (entry.loading || entry.timeline.complete || !first) return;
     entry.loading = true;
+    entry.earlier = true;
     this.changed();
     try {
       const messages = await this.readHistory(entry.id, { before: first.seq, limit: HISTORY_PAGE });
@@ -138,6 +141,7 @@ export class Chat extends Model {
       // stays as it is; the next scroll to the top tries again
     } finally {
       entry.loading = false;
+      entry.earlier = false;
       entry.touch();
       this.changed();
     }
@@ -262,24 +266,24 @@ export class Chat extends Model {
     entry.typing = null;
   }
 
-  /** What the socket could not replay is read page by page, and only then acknowledged. */
+  /** What the socket could not replay is read over HTTP, and only then acknowledged. */
   async #onHistory({ conversation, after, to, incarnation, reset }) {
     const entry = this.entry(conversation);
-    if (reset) {
+    let from = Math.max(after, reset ? 0 : entry.timeline.last?.seq ?? 0);
+    if (reset || to - from > CATCH_UP_MAX) { // too far behind: begin at the newest, older pages are read when scrolled to
       entry.timeline = new Timeline(this.messages_max);
+      from = Math.max(0, to - CATCH_UP_MAX);
       entry.touch();
     }
-    let from = after;
+    entry.opened = true;
     try {
-      if (to - from > this.messages_max) from = to - this.messages_max; // older pages are read when scrolled to
       while (from < to) {
-        const page = await this.readHistory(conversation, { after: from, limit: 200 });
+        const page = await this.readHistory(conversation, { after: from, limit: CATCH_UP_MAX });
         if (page.length === 0) break;
         this.addMessages(conversation, page);
         from = page[page.length - 1].seq;
       }
       this.#sdk?.delivered(conversation, to, incarnation);
-      entry.opened = true;
       this.messageCame?.(entry, entry.timeline.last);
     } catch {
       setTimeout(() => this.#sdk && this.#onHistory({ conversation, after: from, to, incarnation, reset: false }), HISTORY_RETRY_MS);

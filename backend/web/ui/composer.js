@@ -74,14 +74,14 @@ export class Composer extends Component {
 
   render({ draft, placeholder, disabled, tools, above, describedBy, expanded, controls, active }) {
     const long = utf8Bytes(draft) > TEXT_BYTES_MAX;
-    const combobox = controls ? { role: 'combobox', 'aria-autocomplete': 'list', 'aria-expanded': String(Boolean(expanded)), 'aria-controls': controls, 'aria-activedescendant': active } : {};
+    const suggests = controls ? { 'aria-autocomplete': 'list', 'aria-haspopup': 'listbox', 'aria-controls': expanded ? controls : undefined, 'aria-activedescendant': active } : {};
     return html`
       <div class="composer-frame">
         ${above}
         <form class=${cls('composer', disabled && 'is-disabled')} onSubmit=${(event) => { event.preventDefault(); this.#send(); }}>
           ${tools}
           <textarea class="composer-field" rows="1" enterkeyhint="send" autocomplete="off" aria-label=${placeholder} aria-describedby=${describedBy} placeholder=${placeholder}
-            value=${draft} disabled=${disabled} ref=${(field) => { this.#field = field; }} onInput=${this.#onInput} onKeyDown=${this.#onKeyDown} ...${combobox}></textarea>
+            value=${draft} disabled=${disabled} ref=${(field) => { this.#field = field; }} onInput=${this.#onInput} onKeyDown=${this.#onKeyDown} ...${suggests}></textarea>
           <button class="composer-send" type="submit" aria-label=${t('send')} title=${t('send')} disabled=${disabled || long || !draft.trim()}><${Icon} name="send" /></button>
         </form>
         ${long ? html`<p class="composer-note is-danger" role="alert">${t('failedReason', 'message_too_long')}</p>` : null}

@@ -147,7 +147,6 @@ export class MessageList extends Component {
         <div class="messages" tabindex="0" role="region" aria-label=${t('messages')} ref=${(box) => { if (box) this.#box = box; }} onScroll=${this.#onScroll}>
           <div class="messages-inner">
             ${header}
-            ${loadingEarlier ? html`<p class="system-line" aria-hidden="true">${t('loadingEarlier')}</p>` : null}
             <ol class="message-rows">
               ${rows.map((row) => row.type === 'message'
                 ? html`<${Bubble} key=${row.key} row=${row} onFailed=${onFailed} showName=${showNames} />`
@@ -157,6 +156,7 @@ export class MessageList extends Component {
             </ol>
           </div>
         </div>
+        ${loadingEarlier ? html`<p class="earlier-note" role="status">${t('loadingEarlier')}</p>` : null}
         ${unseen ? html`<button class="new-pill numeric" type="button" onClick=${this.#showNewest}><${Icon} name="down" small />${t('newMessages', unseen)}</button>` : null}
         <div class="only-for-readers" aria-live="polite">${spoken}</div>
       </div>`;

@@ -48,13 +48,6 @@ export class Timeline {
   get first() { return this.messages[0]; }
   get last() { return this.messages[this.messages.length - 1]; }
   get size() { return this.#bySeq.size; }
-
-  /** The lowest seq that is missing between what is here, or 0: a hole is filled from history. */
-  get hole() {
-    const list = this.messages;
-    for (let i = 1; i < list.length; i += 1) if (list[i].seq !== list[i - 1].seq + 1) return list[i - 1].seq + 1;
-    return 0;
-  }
 }
 
 /** The tick of an own message: what the other side's marks say of its seq. */

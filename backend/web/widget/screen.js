@@ -92,7 +92,7 @@ export class Screen extends Component {
           <${MessageList} id="visitor" rows=${rows} side="visitor" ref=${(list) => { this.list = list; }} showNames
             headerKey=${`${visitor.name}|${visitor.greeting}|${visitor.nobodyHere}|${!first || first.timeline.complete}`}
             header=${!first || first.timeline.complete || first.timeline.size === 0 ? html`<${Welcome} visitor=${visitor} />` : null}
-            loadingEarlier=${first?.loading && first.timeline.size > 0} onReachTop=${() => first && visitor.loadEarlier(first)}
+            loadingEarlier=${Boolean(first?.earlier)} onReachTop=${() => first && visitor.loadEarlier(first)}
             onFailed=${(item) => visitor.resend(item)} onSeen=${() => visitor.seen()} />
         </div>
         <${WaitingCard} visitor=${visitor} />
