@@ -1,5 +1,4 @@
-//! The control plane's executor: it hands the process's wish to drain to every shard, and serves metrics and health on
-//! the admin address.
+//! The admin executor: it serves metrics and health on the admin address until the process drains.
 
 use std::cell::Cell;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -11,7 +10,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 
 use crate::counters::{Published, prometheus};
-use crate::run::{Control, Handle, Metrics, Post};
+use crate::run::{Handle, Metrics};
 
 /// Longest request on the admin address, bytes.
 const REQUEST_BYTES_MAX: usize = 4 << 10;
@@ -24,7 +23,7 @@ const REQUESTS_MAX: usize = 64;
 pub(crate) struct Admin {
     pub listener: Option<OwnedFd>,
     pub woken: OwnedFd,
-    pub posts: Vec<Post>,
+    pub published: Vec<Arc<Published>>,
     pub metrics: Option<Metrics>,
     pub handle: Handle,
 }
@@ -34,21 +33,13 @@ pub(crate) async fn serve(admin: Admin) {
     let Admin {
         listener,
         woken,
-        posts,
+        published,
         metrics,
         handle,
     } = admin;
-    let published: Vec<Arc<Published>> = posts
-        .iter()
-        .map(|post| Arc::clone(&post.published))
-        .collect();
     if let Some(listener) = listener {
         let pages = Rc::new(Pages { published, metrics });
         glommio::spawn_local(accept(stream_listener(listener), pages)).detach();
-    }
-    let mut shards = Vec::new();
-    for post in posts {
-        shards.push((post.sender.connect().await, post.bell));
     }
     let mut woken = stream(woken);
     let mut byte = [0; 16];
@@ -57,14 +48,6 @@ pub(crate) async fn serve(admin: Admin) {
         if !matches!(woken.read(&mut byte).await, Ok(1..)) {
             break;
         }
-    }
-    for (sender, bell) in &shards {
-        let _ = sender.send(Control::Drain).await;
-        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
-    }
-    // The shards end by themselves; the channels must outlive what they carry.
-    for (sender, _) in shards {
-        sender.close();
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
 use glommio::{LocalExecutorBuilder, Placement};
 use protocol::ws::Bounds;
 use protocol::ws::handshake::Policy;
@@ -28,16 +27,6 @@ use crate::trusted::TrustedProxies;
 const CONTROL_RING_DEPTH: usize = 16;
 /// The least that glommio takes for its storage buffers, which nothing here uses.
 const CONTROL_IO_MEMORY_BYTES: usize = 64 << 10;
-/// Control messages that wait for one shard.
-const CONTROL_MESSAGES_MAX: usize = 16;
-
-/// What the control plane sends to a shard.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Control {
-    /// Goaway to all, close them, return.
-    Drain,
-}
-
 /// Appends a service's own metrics.
 pub type Metrics = Arc<dyn Fn(&mut String) + Send + Sync>;
 
@@ -86,9 +75,12 @@ pub struct Handle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    drain: AtomicBool,
+    asked: Arc<Asked>,
+    /// Wakes the admin executor.
     wake: OwnedFd,
     woken: Mutex<Option<OwnedFd>>,
+    /// Wake the shards.
+    bells: Mutex<Vec<Arc<OwnedFd>>>,
     bound: Mutex<Option<Bound>>,
     bound_changed: Condvar,
 }
@@ -104,9 +96,10 @@ impl Handle {
                 detail: error.to_string(),
             })?;
         Ok(Self(Arc::new(Shared {
-            drain: AtomicBool::new(false),
+            asked: Arc::default(),
             wake: wake.into(),
             woken: Mutex::new(Some(woken.into())),
+            bells: Mutex::default(),
             bound: Mutex::new(None),
             bound_changed: Condvar::new(),
         })))
@@ -114,14 +107,18 @@ impl Handle {
 
     /// Tells every shard to say goodbye and end. Any thread may call it, any number of times.
     pub fn drain(&self) {
-        self.0.drain.store(true, Ordering::Release);
+        self.0.asked.drain.store(true, Ordering::Release);
         let _ = rustix::io::write(&self.0.wake, &[1]);
+        let bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        for bell in &*bells {
+            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Whether [`Self::drain`] was called.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.drain.load(Ordering::Acquire)
+        self.0.asked.drain.load(Ordering::Acquire)
     }
 
     /// Waits until the gateway listens.
@@ -140,18 +137,17 @@ impl Handle {
         self.0.bound_changed.notify_all();
     }
 
+    /// A shard's bell, to be rung with each [`Self::drain`].
+    fn hang(&self, bell: Arc<OwnedFd>) {
+        let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.push(bell);
+    }
+
     /// The end that becomes readable with each [`Self::drain`].
     fn take_woken(&self) -> Option<OwnedFd> {
         let mut woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
         woken.take()
     }
-}
-
-/// One shard from the control plane's side.
-pub(crate) struct Post {
-    pub sender: SharedSender<Control>,
-    pub bell: Arc<OwnedFd>,
-    pub published: Arc<Published>,
 }
 
 /// Runs one shard per core with the service that `make` builds on its thread, until `handle` drains it or a shard
@@ -195,10 +191,9 @@ where
         ..RingSizes::default()
     };
 
-    let mut posts = Vec::new();
+    let mut all_published = Vec::new();
     let mut threads = Vec::new();
     for (shard, listeners) in (0..shards).zip(per_shard) {
-        let (sender, receiver) = shared_channel::new_bounded(CONTROL_MESSAGES_MAX);
         let bell = rustix::event::eventfd(
             0,
             rustix::event::EventfdFlags::NONBLOCK | rustix::event::EventfdFlags::CLOEXEC,
@@ -219,15 +214,12 @@ where
             },
             sizes,
             listeners,
-            receiver,
+            asked: Arc::clone(&handle.0.asked),
             bell: Arc::clone(&bell),
             published: Arc::clone(&published),
         };
-        posts.push(Post {
-            sender,
-            bell,
-            published,
-        });
+        handle.hang(bell);
+        all_published.push(published);
         let placement = if config.pin_cores {
             Placement::Fixed(cores[usize::from(shard) % cores.len()])
         } else {
@@ -249,7 +241,7 @@ where
     let admin = Admin {
         listener: admin_listener,
         woken,
-        posts,
+        published: all_published,
         metrics,
         handle: handle.clone(),
     };
@@ -293,7 +285,7 @@ struct ShardStart {
     seat: Seat,
     sizes: RingSizes,
     listeners: Vec<OwnedFd>,
-    receiver: SharedReceiver<Control>,
+    asked: Arc<Asked>,
     bell: Arc<OwnedFd>,
     published: Arc<Published>,
 }
@@ -317,7 +309,6 @@ async fn run_shard<S: Service>(
     make: impl FnOnce(Seat) -> Result<S, StartError>,
 ) -> Result<(), StartError> {
     let shard = start.seat.shard;
-    let asked = std::rc::Rc::new(Asked::default());
     let service = make(start.seat)?;
     let clock = start.seat.clock;
     let now = clock.now();
@@ -328,25 +319,13 @@ async fn run_shard<S: Service>(
     let driver = running.driver.insert(
         UringDriver::new(start.sizes, start.listeners).map_err(|error| StartError::ring(&error))?,
     );
-    let control = {
-        let asked = std::rc::Rc::clone(&asked);
-        let receiver = start.receiver;
-        glommio::spawn_local(async move {
-            let receiver = receiver.connect().await;
-            while let Some(Control::Drain) = receiver.recv().await {
-                asked.drain.set(true);
-            }
-        })
-        .detach()
-    };
     let around = Surroundings {
         clock,
         bell: &start.bell,
-        asked: &asked,
+        asked: &start.asked,
         published: &start.published,
     };
     let result = drive(&mut running.shard, driver, around).await;
-    control.cancel();
     result.map_err(|error| StartError::Shard {
         shard,
         detail: error.to_string(),

@@ -44,7 +44,7 @@ fn an_overflown_completion_queue_is_counted_and_survived() {
                 while !stops.load(std::sync::atomic::Ordering::Relaxed) {
                     glommio::timer::sleep(std::time::Duration::from_millis(10)).await;
                 }
-                asks.drain.set(true);
+                asks.drain.store(true, std::sync::atomic::Ordering::Release);
             })
             .detach();
             let around = Surroundings {

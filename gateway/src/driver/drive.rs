@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use io_uring::cqueue;
@@ -51,20 +52,23 @@ impl Clock {
     }
 }
 
-/// What the control plane asked of a shard; set by a glommio task of the same thread.
+/// What the control plane asked of a shard. Set from any thread; the bell makes a sleeping shard look, and a shard
+/// looks at every visit.
+///
+/// Not a message over glommio's channels: between executors that sleep in rings of their own their wake-ups get lost.
 #[derive(Debug, Default)]
 pub struct Asked {
     /// Drain and return.
-    pub drain: std::cell::Cell<bool>,
+    pub drain: AtomicBool,
 }
 
 /// The shard's way to its environment.
 pub struct Surroundings<'a> {
     /// The process's clock.
     pub clock: Clock,
-    /// Rung with every control message: an eventfd.
+    /// Rung when something was asked: an eventfd.
     pub bell: &'a OwnedFd,
-    /// What those messages asked.
+    /// What was asked.
     pub asked: &'a Asked,
     /// Where counters are published.
     pub published: &'a Published,
@@ -134,7 +138,7 @@ pub async fn drive<S: Service>(
             if let Some(sentence) = shard.service().failure() {
                 return Err(io::Error::other(sentence));
             }
-            if around.asked.drain.get() {
+            if around.asked.drain.load(Ordering::Acquire) {
                 shard.drain(driver);
             }
         }
