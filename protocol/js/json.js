@@ -1,5 +1,5 @@
 // The `tidegate.v1.json` codec: the same values as plain objects. Fields that equal their default are left out on the
-// wire, in both directions; `complete` puts them back.
+// wire, in both directions, but for enumerations; `complete` puts them back.
 
 import { TABLES, absentValue, isAbsent, tableOf } from './schema.js';
 
@@ -29,12 +29,16 @@ function completeField(field, given) {
   }
 }
 
+// An enumeration is written also where it is the default; only `none` says no more than its absence.
+const isLeftOut = (field, value) =>
+  field.type === 'enum' ? value === undefined || value === 'none' : isAbsent(field, value);
+
 /** The same object without the fields that equal their default, in the schema's order. */
 export function compactTable(name, value) {
   const object = {};
   for (const field of TABLES[name]) {
     const given = value[field.name];
-    if (isAbsent(field, given)) continue;
+    if (isLeftOut(field, given)) continue;
     if (field.type === 'table') object[field.name] = compactTable(field.of, given);
     else if (field.type === 'tables') object[field.name] = given.map((one) => compactTable(field.of, one));
     else object[field.name] = given;

@@ -71,16 +71,16 @@ fn kinds_that_the_schema_does_not_know_are_skipped_and_the_others_count() {
 }
 
 #[test]
-fn null_and_defaults_are_absent() {
+fn null_and_defaults_are_absent_but_for_enumerations_that_say_something() {
     let text = r#"{"kind":"command","request":0,"op":"none","conversation":null,"agent":"00000000000000000000000000000000","status":"offline","ts":0}"#;
-    assert_eq!(decode_one(text), r#"{"kind":"command"}"#);
+    assert_eq!(decode_one(text), r#"{"kind":"command","status":"offline"}"#);
     assert_eq!(
         decode_one(r#"{"kind":"conversation_state","mine":true}"#),
-        r#"{"kind":"conversation_state"}"#
+        r#"{"kind":"conversation_state","status":"waiting"}"#
     );
     assert_eq!(
-        decode_one(r#"{"kind":"conversation_state","mine":false}"#),
-        r#"{"kind":"conversation_state","mine":false}"#
+        decode_one(r#"{"kind":"conversation_state","status":"waiting","mine":false}"#),
+        r#"{"kind":"conversation_state","status":"waiting","mine":false}"#
     );
 }
 
@@ -260,7 +260,8 @@ fn a_list_that_is_there_and_empty_is_written_like_an_absent_one() {
         0,
         &verify(Kind::Welcome, builder.finished_data()).expect("verifies"),
     );
-    assert_eq!(json, br#"{"kind":"welcome","request":3}"#);
+    let expected = r#"{"kind":"welcome","request":3,"role":"visitor","status":"offline"}"#;
+    assert_eq!(String::from_utf8(json).expect("UTF-8"), expected);
 }
 
 #[test]

@@ -139,12 +139,12 @@ test('an id that is no id is refused before it is sent', () => {
   assert.throws(() => encode('g'.repeat(32)), RangeError);
 });
 
-test('JSON leaves defaults out and keeps the schema\'s order', () => {
+test('JSON leaves defaults out but for enumerations, and keeps the schema\'s order', () => {
   const value = { text: 'hi', n: 1, conversation: '' };
   assert.equal(CODECS.json.encode([{ kind: 'send', value }], TS_US), `{"kind":"send","ts":${TS_US},"n":1,"text":"hi"}`);
   const state = complete('conversation_state', { conversation: '1'.repeat(32), mine: false });
   assert.equal(CODECS.json.encode([{ kind: 'conversation_state', value: state }], 1),
-    `{"kind":"conversation_state","ts":1,"conversation":"${'1'.repeat(32)}","mine":false}`);
+    `{"kind":"conversation_state","ts":1,"conversation":"${'1'.repeat(32)}","status":"waiting","mine":false}`);
 });
 
 test('an envelope\'s header is 13 bytes, little-endian', () => {

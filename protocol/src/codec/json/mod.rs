@@ -1,7 +1,7 @@
 //! The JSON codec: one text frame is one JSON object, or an array of them (a batch).
 //!
 //! `{"kind":"send","ts":1732000000000000,"n":1,"text":"hi"}`: members are the schema's fields by name, in the
-//! schema's order on output, those with their default left out; `ts` is the envelope's timestamp, µs.
+//! schema's order on output, those with their default left out but for enumerations; `ts` is the envelope's timestamp, µs.
 //! An id is 32 hex digits, `session` 16, an enumeration its snake_case name, every other number below 2^53.
 //!
 //! ```

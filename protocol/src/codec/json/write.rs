@@ -1,4 +1,5 @@
-//! The JSON writer: members in the schema's order, defaults left out, so that one message has one text.
+//! The JSON writer: members in the schema's order, defaults but for enumerations' left out, so that one message has
+//! one text.
 
 use crate::id::Id;
 use crate::names::Named;
@@ -53,11 +54,10 @@ pub(crate) fn id(out: &mut Vec<u8>, name: &'static str, value: Id) {
     }
 }
 
-/// The name; a value from a newer schema is left out, like a field from one.
+/// The name, also where it is the default: a person reads `"outcome":"accepted"`, not its absence. Only `none` is
+/// left out, which says no more than that; and a value from a newer schema, like a field from one.
 pub(crate) fn enumeration(out: &mut Vec<u8>, name: &'static str, value: impl Named) {
-    if value.to_u8() != 0
-        && let Some(text) = value.name()
-    {
+    if let Some(text) = value.name().filter(|text| *text != "none") {
         key(out, name);
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
