@@ -101,8 +101,11 @@ pub fn lock(data_dir: &Path) -> Result<SupervisorLock> {
     Ok(SupervisorLock { _file: file })
 }
 
-/// On the first start: makes the demo agent and returns its name and password.
+/// On the first start: makes the token key, which backend and gateways read, and the demo agent; returns the agent's
+/// name and password.
 pub fn first_start(settings: &Settings) -> Result<Option<(String, String)>> {
+    tidegate_backend::auth::token_key::load_or_create(&settings.backend.token_key_path())
+        .context("cannot prepare the token key")?;
     if !settings.up.demo_agent {
         return Ok(None);
     }

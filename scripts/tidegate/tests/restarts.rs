@@ -2,7 +2,7 @@
 
 mod stage;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stage::people::{Person, conversation};
 use stage::{Stage, http};
 
@@ -84,6 +84,7 @@ fn the_gateway_dies_in_mid_chat_and_both_resume_without_a_gap() {
     let mut visitor = Person::visitor(&stage, "00000000000000a1");
     let first = visitor.say("one", None);
     let chat = conversation(&first);
+    let incarnation = agent.socket.until("conversation_state")["incarnation"].clone();
     let seen = agent.hear()["seq"].as_u64().expect("seq");
     visitor.post("two", Some(&chat));
     visitor.post("three", Some(&chat));
@@ -91,7 +92,7 @@ fn the_gateway_dies_in_mid_chat_and_both_resume_without_a_gap() {
 
     // The visitor does not know what was accepted: it sends both again, under the same numbers.
     let (token, id) = (visitor.token.clone(), visitor.id.clone());
-    let mut visitor = reconnected(&stage, token, id, "00000000000000a1", &json!([]), 2);
+    let mut visitor = Person::connect(&stage, token, id, "00000000000000a1", &json!([]), 2);
     for text in ["two", "three"] {
         let result = visitor.say(text, Some(&chat));
         assert!(
@@ -99,27 +100,14 @@ fn the_gateway_dies_in_mid_chat_and_both_resume_without_a_gap() {
             "{result}"
         );
     }
-    let incarnation = 0;
     let cursors = json!([{"conversation": chat, "incarnation": incarnation, "seq": seen}]);
     let (token, id) = (agent.token.clone(), agent.id.clone());
-    agent = reconnected(&stage, token, id, "00000000000000b1", &cursors, 1);
+    agent = Person::connect(&stage, token, id, "00000000000000b1", &cursors, 1);
     assert_eq!(agent.hear()["text"], "two");
     assert_eq!(agent.hear()["text"], "three");
     let all = history(&stage, &visitor, &chat);
     assert_gapless(&all);
     assert_eq!(texts(&all), ["one", "two", "three"]);
-}
-
-/// Connects again; the successor may need a moment until it accepts.
-fn reconnected(
-    stage: &Stage,
-    token: String,
-    id: String,
-    session: &str,
-    cursors: &Value,
-    next_n: u64,
-) -> Person {
-    Person::connect(stage, token, id, session, cursors, next_n)
 }
 
 #[test]

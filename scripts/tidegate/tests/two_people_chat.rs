@@ -10,17 +10,15 @@ use stage::people::{Person, conversation};
 fn a_question_is_queued_assigned_answered_ticked_and_closed() {
     let stage = Stage::start();
     let mut visitor = Person::visitor(&stage, "00000000000000a1");
-    let asked = visitor.say("在吗？", None);
+    // Nobody is online: the visitor waits, and is told so before the answer to what was sent.
+    visitor.post("在吗？", None);
+    let state = visitor.socket.until("conversation_state");
+    assert_eq!(state["status"], "waiting", "{state}");
+    let asked = visitor.socket.until("send_result");
     assert_eq!(asked["outcome"], "accepted", "{asked}");
     let chat = conversation(&asked);
-
-    // Nobody is online: the visitor waits.
-    let state = visitor.socket.until("conversation_state");
-    assert_eq!(
-        state["status"].as_str().unwrap_or("waiting"),
-        "waiting",
-        "{state}"
-    );
+    let place = visitor.socket.until("queue_update");
+    assert_eq!(place["position"], 1, "{place}");
 
     // An agent comes and gets the conversation, with the question.
     let mut agent = Person::agent(&stage, "00000000000000b1");

@@ -62,13 +62,10 @@ impl Person {
         Self::connect(stage, token, id, session, &json!([]), 1)
     }
 
-    /// The demo agent, online.
+    /// The demo agent; connected means online, as long as nothing else was chosen.
     pub fn agent(stage: &Stage, session: &str) -> Self {
         let (token, id) = agent_token(stage);
-        let mut person = Self::connect(stage, token, id, session, &json!([]), 1);
-        person.command(&json!({"op": "set_status", "status": "online"}));
-        person.socket.until("presence");
-        person
+        Self::connect(stage, token, id, session, &json!([]), 1)
     }
 
     /// Connects and says hello.
@@ -98,20 +95,6 @@ impl Person {
             welcome,
             next_n,
         }
-    }
-
-    /// The same person on a new connection of the same session, with what it has of one conversation.
-    pub fn reconnect(self, stage: &Stage, conversation: &str, incarnation: u64, seq: u64) -> Self {
-        let cursors =
-            json!([{"conversation": conversation, "incarnation": incarnation, "seq": seq}]);
-        let Self {
-            token,
-            id,
-            session,
-            next_n,
-            ..
-        } = self;
-        Self::connect(stage, token, id, &session, &cursors, next_n)
     }
 
     /// Sends a text and returns the result.
