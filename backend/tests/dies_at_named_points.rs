@@ -5,6 +5,11 @@
 //!
 //! The child is this same program: with `TIDEGATE_TEST_BACKEND` set, the test `child` is a backend.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail by panicking, like the test itself"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
