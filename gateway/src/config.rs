@@ -17,7 +17,7 @@ pub struct Config {
     /// Pin shard n to the n-th core that the process may use.
     pub pin_cores: bool,
     /// Origins that may connect (`https://shop.example`), `*` for any. Requests without an Origin header (no
-    /// browser) are let in. Empty: only loopback origins.
+    /// browser) are let in. Empty: no page may connect.
     pub allowed_origins: Vec<String>,
     /// Addresses or networks (`10.0.0.0/8`) whose PROXY protocol v2 header and X-Forwarded-For are believed.
     pub trusted_proxies: Vec<String>,
@@ -50,7 +50,7 @@ pub struct Config {
     /// Bytes queued for one agent or supervisor. Past it: closed with 4002.
     pub agent_out_bytes_max: u32,
     /// Bytes that partial and fragmented messages may hold, per shard. Past it the connection that would hold more
-    /// is closed with 1013.
+    /// is closed with 4006.
     pub collect_bytes_max: u64,
 
     /// A connection must have sent its whole handshake after so long, ms.

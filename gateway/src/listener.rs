@@ -108,6 +108,12 @@ pub fn for_shards(
 /// # Errors
 /// What the system calls say.
 pub fn bind(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<OwnedFd> {
+    let socket = bound(address, shared)?;
+    net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -119,16 +125,14 @@ pub fn bind(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<Owned
         sockopt::set_socket_reuseport(&socket, true)?;
     }
     net::bind(&socket, &address)?;
-    net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket)
 }
 
 /// SO_REUSEPORT would let two gateways of one user share a port without noticing: a port that somebody listens on shows
-/// when it is bound plainly.
+/// when it is bound plainly. Nothing listens here meanwhile, so that no peer meets it.
 fn in_use_by_another(address: SocketAddr) -> bool {
     address.port() != 0
-        && bind(address, 1, false)
-            .is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+        && bound(address, false).is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
 }
 
 /// Options that accepted sockets inherit. An inherited socket gets them too; where one is refused (a Unix socket in a

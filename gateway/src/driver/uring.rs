@@ -54,6 +54,8 @@ pub struct UringDriver {
     listeners: Vec<Listener>,
     accepting: bool,
     no_iowait: bool,
+    /// Completions that had to be taken before there was room for submissions.
+    early: Vec<cqueue::Entry>,
     /// Times that the completion queue was found overflown.
     pub overflows: u64,
 }
@@ -81,6 +83,7 @@ impl UringDriver {
                 .collect(),
             accepting: false,
             no_iowait,
+            early: Vec::new(),
             overflows: 0,
         })
     }
@@ -106,9 +109,10 @@ impl UringDriver {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            // Full: what is queued goes to the kernel early. Busy means that completions must be taken first; the
-            // kernel keeps them (NODROP) and this submission is tried again.
-            let _ = self.ring.submit();
+            // Full: what is queued goes to the kernel early. Where it is busy, completions must be taken first.
+            if self.ring.submit().is_err() {
+                self.early.extend(self.ring.completion());
+            }
         }
     }
 
@@ -158,7 +162,8 @@ impl UringDriver {
     /// Takes completions, up to the room in `into`.
     pub fn completions(&mut self, into: &mut Vec<cqueue::Entry>) {
         into.clear();
-        let room = into.capacity();
+        into.append(&mut self.early);
+        let room = into.capacity() - into.len();
         into.extend(self.ring.completion().by_ref().take(room));
     }
 

@@ -17,6 +17,8 @@ use crate::time::Span;
 const PROGRESS_BYTES: usize = 16 << 10;
 /// While more than this is queued for a connection, what it sends is not reflected: it is paused.
 const REFLECT_OUT_BYTES_MAX: u32 = 256 << 10;
+/// After a violation the peer may read its close frame and hang up for so long, ms.
+const BROKEN_MS_MAX: u64 = 2_000;
 /// A collected message has room for a header in front, so that it can be reflected without a copy.
 const COLLECT_FRONT_BYTES: usize = WS_FRAME_HEADER_BYTES_MAX;
 /// First allocation for a collected message, bytes.
@@ -405,6 +407,9 @@ impl<S: Service> Shard<S> {
         tracing::debug!(%id, error = error.label(), "protocol error");
         self.core
             .begin_close(slot, error.close_code(), error.label(), CloseBy::Gateway);
+        // There will be no answer to wait for, only the peer's end of stream.
+        self.core
+            .set_own_deadline(slot, Some(Span::from_ms(BROKEN_MS_MAX)));
     }
 
     fn peer_closed(&mut self, slot: u32, code: Option<CloseCode>) {
