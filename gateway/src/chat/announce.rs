@@ -84,6 +84,22 @@ impl Announcer {
 }
 
 impl Chat {
+    /// Looks which backend is there; the count of it. One load where nothing changed.
+    pub(super) fn notice_backend(&mut self) -> u16 {
+        let before = self.announcer.count();
+        let backend = self.link.backend();
+        let count = self.announcer.observe(backend, self.peers.end());
+        if count != before {
+            let backend = backend.map_or(0, InstanceId::get);
+            tracing::info!(
+                backend = format_args!("{backend:016x}"),
+                connections = self.open,
+                "backend attached, announcing"
+            );
+        }
+        count
+    }
+
     /// Goes on with the sweep, while there is room to spare. True: it has more to do at once; where it waits for the
     /// rate or for room it goes on in a later turn, which comes at the latest with the shard's next look around.
     pub(super) fn announce_some(&mut self, io: &impl Sockets) -> bool {

@@ -65,6 +65,7 @@ impl Chat {
             Err(error) => {
                 self.link.count(Tally::TokensRefused);
                 let detail = error.to_string();
+                self.log_hostile(io, id, Tally::TokensRefused, &detail);
                 self.say_error(io, id, error.reason(), "token", &detail, hello.request());
                 io.close(id, error.close_code().0, "token refused");
                 return Step::Stop;

@@ -221,8 +221,7 @@ impl Chat {
         if !self.untold.is_empty() {
             return Placed::Full;
         }
-        let backend = self.link.backend();
-        let current = self.announcer.observe(backend, self.peers.end());
+        let current = self.notice_backend();
         let Some(peer) = self.peers.get(id.slot, id.generation) else {
             return Placed::Yes;
         };
@@ -402,8 +401,24 @@ impl Chat {
             return Step::Taken;
         }
         self.link.count(Tally::Abuse);
+        self.log_hostile(io, id, Tally::Abuse, detail);
         io.close(id, CloseCode::PROTOCOL_ABUSE.0, "malformed again and again");
         Step::Stop
+    }
+
+    /// One line now and then: whatever repeats is in the counters.
+    pub(super) fn log_hostile(
+        &mut self,
+        io: &impl Sockets,
+        id: ConnectionId,
+        tally: Tally,
+        detail: &str,
+    ) {
+        if self.hostile_lines.take(moment(io.now())) {
+            let principal = self.peers.by_id(id).map(|peer| peer.principal);
+            let so_far = self.link.counted(tally);
+            tracing::warn!(connection = %id, ?principal, detail, ?tally, so_far, "connection refused and closed");
+        }
     }
 
     pub(super) fn say_error(

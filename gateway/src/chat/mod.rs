@@ -69,6 +69,7 @@ use ticket::TicketOffice;
 use tidegate_protocol::codec::json::JsonDecoder;
 use tidegate_protocol::token::Key;
 use tidegate_protocol::{Codec, fb};
+use token_bucket::TokenBucket;
 use untold::Untold;
 use voice::Voice;
 
@@ -118,6 +119,8 @@ pub struct Chat {
     fanouts: outbound::Fanouts,
     voice: Voice,
     jitter: Jitter,
+    /// Bounds the log lines about hostile connections; all are counted.
+    hostile_lines: TokenBucket,
     /// Payloads that are made here to be placed: Hello without its secrets, merged acknowledgements.
     builder: flatbuffers::FlatBufferBuilder<'static>,
     json_decoder: JsonDecoder,
@@ -142,6 +145,7 @@ impl Chat {
             parking: Parking::default(),
             room: WaitingRoom::default(),
             announcer: Announcer::new(moment(now)),
+            hostile_lines: TokenBucket::new(HOSTILE_LINES_PER_S_MAX, moment(now)),
             fanouts: outbound::Fanouts::default(),
             voice: Voice::default(),
             builder: flatbuffers::FlatBufferBuilder::new(),
@@ -179,6 +183,8 @@ impl Chat {
     }
 }
 
+/// Log lines about hostile connections, per shard.
+const HOSTILE_LINES_PER_S_MAX: u32 = 1;
 /// Busy with a living backend: its turn is a matter of milliseconds.
 const RETRY_MS: u32 = 500;
 /// Busy without one: a restart takes a second or two.
@@ -244,8 +250,7 @@ impl Service for Chat {
         if std::mem::take(&mut self.asleep) {
             self.link.wake();
         }
-        let backend = self.link.backend();
-        self.announcer.observe(backend, self.peers.end());
+        self.notice_backend();
         self.drain_to_gateway(io);
         self.tell_untold(io);
         self.offer_parked(io);

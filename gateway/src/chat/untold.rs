@@ -49,8 +49,7 @@ impl Chat {
         hello: &[u8],
     ) -> bool {
         let now = moment(io.now());
-        let backend = self.link.backend();
-        let known_to = self.announcer.observe(backend, self.peers.end());
+        let known_to = self.notice_backend();
         let Some(peer) = self.peers.get(id.slot, id.generation) else {
             return true;
         };

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use super::{Bounds, Moment};
 use tidegate_protocol::fb::Family;
 
-/// Cells of the table. 16 bytes each: 64 KiB a shard, resident only where touched.
+/// Cells of the table, of 24 bytes: 96 KiB a shard.
 pub const NETWORKS_MAX: usize = 4_096;
 /// A lesson is forgotten after this.
 pub const LESSON_MS_MAX: u32 = 3_600_000;

@@ -53,7 +53,7 @@ fn an_envelope_reaches_its_connection_in_its_codec_with_the_backends_time() {
     assert_eq!(
         heard,
         [format!(
-            r#"{{"kind":"receipt","ts":{},"delivered":4}}"#,
+            r#"{{"kind":"receipt","ts":{},"side":"visitor","delivered":4}}"#,
             START.us() + 5
         )]
     );
