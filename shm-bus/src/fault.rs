@@ -16,31 +16,23 @@ pub fn point(_name: &str) {}
 /// Dies here if the environment says so.
 #[cfg(feature = "fault-points")]
 pub fn point(name: &str) {
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    };
-    struct Fault {
-        name: String,
-        passes_left: AtomicU64,
-    }
-    static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
+    use std::sync::{Mutex, OnceLock, PoisonError};
+    /// A name, and how often it is still passed.
+    type Fault = (String, u64);
+    static FAULTS: OnceLock<Mutex<Vec<Fault>>> = OnceLock::new();
     let faults = FAULTS.get_or_init(|| {
         let wanted = std::env::var("TIDEGATE_FAULT").unwrap_or_default();
-        let named = wanted.split(',').filter(|one| !one.is_empty());
-        named
-            .map(|one| {
-                let (name, nth) = one.split_once(':').unwrap_or((one, "1"));
-                let nth = nth.parse().unwrap_or(1);
-                Fault {
-                    name: name.to_owned(),
-                    passes_left: AtomicU64::new(nth),
-                }
-            })
-            .collect()
+        let wanted = wanted.split(',').filter(|one| !one.is_empty());
+        let faults = wanted.map(|one| {
+            let (name, nth) = one.split_once(':').unwrap_or((one, "1"));
+            (name.to_owned(), nth.parse().unwrap_or(1))
+        });
+        Mutex::new(faults.collect())
     });
-    for fault in faults.iter().filter(|fault| fault.name == name) {
-        if fault.passes_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+    for (_, passes_left) in faults.iter_mut().filter(|(known, _)| known == name) {
+        *passes_left = passes_left.saturating_sub(1);
+        if *passes_left == 0 {
             // SIGKILL to oneself: nothing is flushed, dropped or unwound, as when the kernel's OOM killer comes.
             let me = rustix::process::getpid();
             let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);

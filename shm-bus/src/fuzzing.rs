@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn rounds(wanted: u64) -> u64 {
-        if cfg!(miri) { wanted.min(12) } else { wanted }
+        if cfg!(miri) { wanted.min(4) } else { wanted }
     }
 
     #[test]
