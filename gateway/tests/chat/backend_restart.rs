@@ -16,12 +16,9 @@ fn everybody_is_announced_to_the_next_backend_and_goes_on_chatting() {
         second.count(|took| took.announced) == 50
     });
     people[0].send(1, "still here");
-    assert_eq!(people[0].hear(), r#"{"kind":"send_result","n":1,"seq":1}"#);
+    people[0].expect_sent(1, 1);
     for person in &mut people[1..] {
-        assert_eq!(
-            person.hear(),
-            r#"{"kind":"message","seq":1,"text":"still here"}"#
-        );
+        person.expect_message(1, "still here");
     }
 }
 
@@ -36,7 +33,7 @@ fn what_is_sent_while_no_backend_is_there_is_answered_by_the_next_one() {
     let mut bob = gateway.greeted(2, 22);
     bob.ping(2);
     let _second = Backend::start(&gateway.bus_dir);
-    assert_eq!(ann.hear(), r#"{"kind":"send_result","n":1,"seq":1}"#);
+    ann.expect_sent(1, 1);
     bob.expect("welcome");
 }
 

@@ -163,6 +163,26 @@ impl Person {
         heard
     }
 
+    /// The acceptance of Send `n` under `seq`, which must be next.
+    pub fn expect_sent(&mut self, n: u64, seq: u64) {
+        let heard = self.expect("send_result");
+        assert!(
+            heard.contains(&format!(r#""n":{n},"#)) && heard.contains(&format!(r#""seq":{seq}"#)),
+            "{heard}"
+        );
+        assert!(!heard.contains("busy"), "{heard}");
+    }
+
+    /// This message, which must be next.
+    pub fn expect_message(&mut self, seq: u64, text: &str) {
+        let heard = self.expect("message");
+        assert!(
+            heard.contains(&format!(r#""seq":{seq},"#))
+                && heard.contains(&format!(r#""text":"{text}""#)),
+            "{heard}"
+        );
+    }
+
     /// A Ping and its answer, which must be next.
     pub fn ping(&mut self, request: u64) {
         self.say(&format!(r#"{{"kind":"ping","request":{request}}}"#));

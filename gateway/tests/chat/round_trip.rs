@@ -14,14 +14,11 @@ fn two_people_chat_in_json() {
     let mut ann = gateway.welcomed(1, 11);
     let mut bob = gateway.welcomed(2, 22);
     ann.send(1, "你好 Bob");
-    assert_eq!(ann.hear(), r#"{"kind":"send_result","n":1,"seq":1}"#);
-    assert_eq!(
-        bob.hear(),
-        r#"{"kind":"message","seq":1,"text":"你好 Bob"}"#
-    );
+    ann.expect_sent(1, 1);
+    bob.expect_message(1, "你好 Bob");
     bob.send(1, "hi");
-    assert_eq!(bob.hear(), r#"{"kind":"send_result","n":1,"seq":2}"#);
-    assert_eq!(ann.hear(), r#"{"kind":"message","seq":2,"text":"hi"}"#);
+    bob.expect_sent(1, 2);
+    ann.expect_message(2, "hi");
     ann.ping(7);
 }
 
@@ -35,8 +32,8 @@ fn hello_and_what_is_pipelined_behind_it_may_come_in_one_segment() {
         r#"[{{"kind":"hello","token":"{token}","session":"000000000000000b"}},{{"kind":"send","n":1,"text":"a"}},{{"kind":"send","n":2,"text":"b"}}]"#
     ));
     ann.expect("welcome");
-    assert_eq!(ann.hear(), r#"{"kind":"send_result","n":1,"seq":1}"#);
-    assert_eq!(ann.hear(), r#"{"kind":"send_result","n":2,"seq":2}"#);
+    ann.expect_sent(1, 1);
+    ann.expect_sent(2, 2);
 }
 
 #[test]
