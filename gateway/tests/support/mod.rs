@@ -86,14 +86,17 @@ impl Gateway {
         thread.join().expect("no panic").expect("no error")
     }
 
-    /// A counter of the first shard, as `/metrics` shows it.
+    /// A counter, all shards together, as `/metrics` shows it.
     pub fn counter(&self, name: &str) -> u64 {
         let text = http(self.admin, "GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n");
-        let start = format!("tidegate_gateway_{name}{{shard=\"0\"}} ");
-        let line = text.lines().find(|line| line.starts_with(&start));
-        line.unwrap_or_else(|| panic!("no counter {name} in {text}"))[start.len()..]
-            .parse()
-            .expect("a number")
+        let start = format!("tidegate_gateway_{name}{{shard=\"");
+        let lines = text.lines().filter(|line| line.starts_with(&start));
+        let values: Vec<u64> = lines
+            .map(|line| line.rsplit(' ').next().expect("a value").parse())
+            .collect::<Result<_, _>>()
+            .expect("numbers");
+        assert!(!values.is_empty(), "no counter {name} in {text}");
+        values.iter().sum()
     }
 
     /// Counters are published every 100 ms: waits until this one has that value.
