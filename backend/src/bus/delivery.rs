@@ -73,6 +73,8 @@ pub struct Delivery {
     pub role: Role,
     /// In its port's `behind`.
     pub behind: bool,
+    /// In `Bus::cold_waiting`.
+    pub waits_for_reader: bool,
     /// In `Bus::dirty`.
     pub dirty: bool,
     /// What it follows.
@@ -118,6 +120,7 @@ impl Deliveries {
             principal,
             role,
             behind: false,
+            waits_for_reader: false,
             dirty: false,
             follows: Vec::new(),
         });

@@ -114,15 +114,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 conversation,
                 delivered,
             } => {
-                if let Some(follow) = self.follow_mut(*connection, *conversation)
-                    && *delivered >= follow.pushed
-                {
-                    let waited = !follow.may_push();
-                    follow.in_flight_bytes = 0;
-                    if waited {
-                        self.catch_up(engine, *connection);
-                    }
-                }
+                self.acked(engine, *connection, *conversation, *delivered);
             }
             Effect::Joined {
                 conversation,
@@ -167,6 +159,34 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             } => self.typing(engine, *conversation, *side, *active),
             Effect::Forgotten { conversation } => self.deliveries.forget(*conversation),
             Effect::Http { .. } => {}
+        }
+    }
+
+    /// A client has what it was sent: it may be sent more; of a conversation that is over it needs no more.
+    fn acked(
+        &mut self,
+        engine: &Engine,
+        connection: ConnectionKey,
+        conversation: ConversationKey,
+        delivered: u64,
+    ) {
+        let Some(follow) = self.follow_mut(connection, conversation) else {
+            return;
+        };
+        if delivered < follow.pushed {
+            return;
+        }
+        let waited = !follow.may_push();
+        follow.in_flight_bytes = 0;
+        let told = !follow.state && follow.receipts == 0;
+        let over = engine
+            .conversations()
+            .get(conversation)
+            .is_none_or(|found| !found.is_open() && delivered >= found.seq);
+        if over && told {
+            self.deliveries.unfollow(connection, conversation);
+        } else if waited {
+            self.catch_up(engine, connection);
         }
     }
 
@@ -216,8 +236,11 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             let Some(connection) = self.cold_waiting.pop_front() else {
                 break;
             };
-            if self.catch_up(engine, connection) == Sent::NoRoom {
-                continue;
+            if let Some(delivery) = self.deliveries.get_mut(connection)
+                && std::mem::take(&mut delivery.waits_for_reader)
+            {
+                // Without room it is behind now, and is pulled from there.
+                self.catch_up(engine, connection);
             }
         }
         pulls > 0
@@ -637,7 +660,12 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 follow.cold = true;
             }
         } else {
-            self.cold_waiting.push_back(request.connection);
+            let waits = self.deliveries.get_mut(request.connection);
+            if waits
+                .is_some_and(|delivery| !std::mem::replace(&mut delivery.waits_for_reader, true))
+            {
+                self.cold_waiting.push_back(request.connection);
+            }
         }
     }
 

@@ -17,6 +17,14 @@ use super::loaded::Need;
 /// a page still wants to see the end of is one or two closed ones.
 const LOOKUPS_PER_HELLO_MAX: usize = 2;
 
+/// Of a page's address, kept for everybody who is connected.
+const PAGE_KEPT_BYTES_MAX: usize = 512;
+
+/// The first bytes of a text, at most so many, cut at a character.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(text.len().min(bytes_max))]
+}
+
 impl Engine {
     pub(crate) fn opened(&mut self, opened: &Opened<'_>, out: &mut Output) -> Result<(), Need> {
         let Some(role) = self.role_of(opened) else {
@@ -163,7 +171,7 @@ impl Engine {
         person.family = Some(opened.family);
         person.widget = opened.widget;
         let Some(hello) = hello else { return };
-        let page = hello.page().unwrap_or_default();
+        let page = cut(hello.page().unwrap_or_default(), PAGE_KEPT_BYTES_MAX);
         if *person.page != *page {
             person.page = page.into();
         }

@@ -1,7 +1,7 @@
 //! The steps that the table of states and events names: begin, assign, hand over, requeue, close. Each changes the
 //! state, writes the row, tells both sides by a system message, and says who follows the conversation from now on.
 
-use tidegate_protocol::Id;
+use tidegate_protocol::{Id, limits};
 
 use super::Engine;
 use super::conversation::{Conversation, ConversationKey};
@@ -27,7 +27,8 @@ impl Engine {
         let id = self.new_id();
         let person = self.people.entry(who.id);
         person.widget = who.widget;
-        let page = page.map_or_else(|| person.page.to_string(), str::to_owned);
+        let page =
+            super::opening::cut(page.unwrap_or(&person.page), limits::PAGE_BYTES_MAX).to_owned();
         let visitor_name = person.name.clone();
         let now_us = self.now_us;
         self.last_queue_order =

@@ -55,6 +55,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
 
     pub(super) fn submit_again(&mut self, now_us: u64, retry: Retry) -> Stepped {
         self.refuse_http();
+        // Gateways have to see that this backend lives, and who comes meanwhile is attached.
+        self.bus.look(now_us);
         if now_us < retry.at_us {
             return Stepped::Idle {
                 wake_at_us: retry.at_us,

@@ -2,7 +2,7 @@
 
 use tidegate_protocol::{Id, fb, message};
 
-use super::stage::{Client, START_US, Stage, actor, agent_row, close_command, id, number};
+use super::stage::{Client, START_US, Stage, actor, agent_row, close_command, id, number, outcome};
 use crate::app::command::{HttpAnswer, HttpCommand};
 use crate::engine::kinds::{AgentStatus, Outcome, Reason, Role, Status};
 
@@ -85,7 +85,7 @@ fn a_visitor_is_queued_assigned_answered_and_closed_and_both_sides_are_told() {
     stage.settle();
     let results = stage.take(&visitor, "send_result");
     assert_eq!(results[0]["reason"], "conversation_closed");
-    assert_eq!(results[1].get("outcome"), None, "accepted is the default");
+    assert_eq!(outcome(&results[1]), "accepted", "accepted is the default");
     assert_ne!(
         id(&results[1], "conversation"),
         conversation,
@@ -223,7 +223,7 @@ fn an_agent_who_stays_away_loses_conversations_to_the_next_and_one_who_reloads_d
     stage.close(&again);
     stage.pass(25_000);
     let state = stage.take(&visitor, "conversation_state").pop().unwrap();
-    assert_eq!(state.get("status"), None, "waiting is the default: {state}");
+    assert_eq!(state["status"], "waiting", "{state}");
     let other = stage.agent(2);
     stage.enter(&other);
     stage.settle();

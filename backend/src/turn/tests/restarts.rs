@@ -3,7 +3,7 @@
 use tidegate_protocol::{Id, message};
 
 use super::super::Stepped;
-use super::stage::{Client, Stage, close_command, id, number};
+use super::stage::{Client, Stage, close_command, id, number, outcome};
 use crate::store::{CommitError, Store};
 
 fn chat(stage: &mut Stage) -> (Client, Client, Id) {
@@ -322,12 +322,8 @@ fn a_leftover_without_a_conversation_goes_to_the_open_one() {
     stage.send(&stranger, 1, Id::ABSENT, "never wrote before");
     stage.settle();
     assert_eq!(
-        stage
-            .take(&stranger, "send_result")
-            .pop()
-            .unwrap()
-            .get("outcome"),
-        None
+        outcome(&stage.take(&stranger, "send_result").pop().unwrap()),
+        "accepted"
     );
 }
 

@@ -600,6 +600,11 @@ pub fn number(value: &Value, field: &str) -> u64 {
     value.get(field).and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// What became of a send.
+pub fn outcome(result: &Value) -> &str {
+    result["outcome"].as_str().unwrap_or("accepted")
+}
+
 /// An id that JSON leaves out when it is absent.
 pub fn id(value: &Value, field: &str) -> Id {
     value
