@@ -33,7 +33,7 @@ pub struct Config {
     pub synchronous: Synchronous,
     /// SQLite VFS by name; empty: the platform's. For tests that fail or tear writes.
     pub sqlite_vfs: String,
-    /// Size of the write-ahead log above which the checkpointer stops the writer for a moment to empty it.
+    /// Size of the write-ahead log above which the checkpointer stops the writer for a moment to begin it anew.
     pub wal_bytes_max: u64,
     /// How often the checkpointer looks at the write-ahead log.
     pub checkpoint_every_ms: u64,
@@ -127,8 +127,8 @@ impl Default for Config {
             token_key_file: PathBuf::new(),
             synchronous: Synchronous::Normal,
             sqlite_vfs: String::new(),
-            wal_bytes_max: 64 << 20,
-            checkpoint_every_ms: 250,
+            wal_bytes_max: 128 << 20,
+            checkpoint_every_ms: 500,
             database_busy_ms_max: 50,
             writer_cache_bytes: 64 << 20,
             database_mmap_bytes: 0,

@@ -234,6 +234,7 @@ fn a_message_id_or_a_seq_used_twice_fails_the_commit_and_stores_nothing() {
     let mut again = WriteSet::default();
     chat.say(&mut again, "second");
     again.messages[0].n = 1;
+    again.sessions[0].last_n = 1;
     again.meta.push(MetaRow {
         key: "traces".to_owned(),
         value: 1,
@@ -247,6 +248,15 @@ fn a_message_id_or_a_seq_used_twice_fails_the_commit_and_stores_nothing() {
         loaded.meta.iter().all(|row| row.key != "traces"),
         "half of a refused set was stored"
     );
+
+    // And a seq that is taken, under a new id.
+    let mut seq_again = WriteSet::default();
+    chat.say(&mut seq_again, "third");
+    seq_again.messages[0].seq = 1;
+    assert!(matches!(
+        store.submit(&seq_again),
+        Err(CommitError::Fatal(_))
+    ));
 }
 
 #[test]
@@ -309,6 +319,44 @@ fn old_facts_are_found_by_key() {
     assert_eq!(store.visitor(chat.visitor).unwrap().unwrap().name, "王小明");
     let pending = store.pending(chat.conversation, 1, 4).unwrap();
     assert_eq!((pending.to_visitor, pending.to_agent), (0, 3));
+}
+
+#[test]
+fn an_agents_repeat_is_found_in_another_of_their_conversations_and_a_far_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir);
+    let agent = support::id(500);
+    let mut chats = [Chat::new(1), Chat::new(2)];
+    // One session of the agent's, n counting over both conversations in turn.
+    for n in 1..=600_u64 {
+        let chat = &mut chats[usize::from(n % 2 == 0)];
+        let mut set = if n <= 2 {
+            chat.begin()
+        } else {
+            WriteSet::default()
+        };
+        chat.say(&mut set, "x");
+        for row in &mut set.conversations {
+            row.status = Status::Chatting;
+            row.agent = Some(agent);
+        }
+        let message = &mut set.messages[0];
+        (message.sender, message.session, message.n) = (Some(agent), 7, n);
+        message.sender_role = Role::Agent;
+        let last = &mut set.sessions[0];
+        (last.principal, last.session, last.last_n) = (agent, 7, n);
+        store.submit(&set).unwrap();
+    }
+    let found = |store: &mut SqliteStore, n| store.sent(agent, 7, n).unwrap();
+    let other = found(&mut store, 597).unwrap();
+    assert_eq!(
+        (other.conversation, other.seq),
+        (chats[0].conversation, 299)
+    );
+    let same = found(&mut store, 596).unwrap();
+    assert_eq!((same.conversation, same.seq), (chats[1].conversation, 298));
+    assert_eq!(found(&mut store, 1), None, "too far back to look for");
+    assert_eq!(found(&mut store, 601), None);
 }
 
 #[test]

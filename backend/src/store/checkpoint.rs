@@ -3,7 +3,7 @@
 //!
 //! **The rule at the bound.** A passive checkpoint runs beside the writer and blocks nobody, but the log starts
 //! over only when a writer finds all of it moved: under steady load it grows. At `wal_bytes_max` the checkpointer
-//! moves what it can beside the writer and then empties the log with the writer's lock held; the turn's next
+//! moves what it can beside the writer and then the rest with the writer's lock held, and the log starts over; the turn's next
 //! commit waits that long (milliseconds: only the rest is moved), or is told `Busy` and tries again.
 
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl Work {
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.counters.wal_bytes.store(log_bytes, Ordering::Relaxed);
         if log_bytes > self.wal_bytes_max {
-            let emptied = checkpoint(&self.connection, "TRUNCATE")?;
+            let emptied = checkpoint(&self.connection, "RESTART")?;
             if !emptied.blocked {
                 self.counters.emptied.fetch_add(1, Ordering::Relaxed);
                 self.counters.wal_bytes.store(0, Ordering::Relaxed);
@@ -138,7 +138,8 @@ pub struct Checkpointed {
     pub log_bytes: u64,
 }
 
-/// Runs one. `mode`: `PASSIVE` blocks nobody; `TRUNCATE` waits for readers and holds the writer.
+/// Runs one. `mode`: `PASSIVE` blocks nobody; `RESTART` and `TRUNCATE` wait for readers and hold the writer, and
+/// the log starts over in its file or in an empty one.
 ///
 /// # Errors
 /// The database's.

@@ -51,15 +51,73 @@ pub fn idempotency_key(
         .optional()
 }
 
-/// The message under an id.
+/// Messages looked at in the conversation that a session wrote to last.
+const SENT_WALK_ROWS_MAX: u32 = 256;
+/// Open conversations of an agent looked through, and messages in each: an agent's session writes to several.
+const SENT_WALK_CONVERSATIONS_MAX: u32 = 16;
+const SENT_WALK_ROWS_EACH_MAX: u32 = 64;
+
+/// The message under an id, walking back from the session's `last`. `None` also for one that lies too far back:
+/// a client repeats only what it was not yet answered, and that is near.
 pub fn sent(connection: &Connection, principal: Id, session: u64, n: u64) -> Result<Option<Sent>> {
+    let Some(last) = self::session(connection, principal, session)? else {
+        return Ok(None);
+    };
+    let lies_back = last.last_n.checked_sub(n);
+    if n == 0 || lies_back.is_none_or(|texts| texts >= u64::from(SENT_WALK_ROWS_MAX)) {
+        return Ok(None);
+    }
+    let id = (principal, session, n);
+    let found = walk_back(
+        connection,
+        last.last_conversation,
+        last.last_seq,
+        id,
+        SENT_WALK_ROWS_MAX,
+    )?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM conversation WHERE agent = ?1 AND status = 1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let open = statement.query_map(
+        params![rows::blob(principal), SENT_WALK_CONVERSATIONS_MAX],
+        |row| rows::id(row, 0),
+    )?;
+    for conversation in open {
+        let found = walk_back(
+            connection,
+            conversation?,
+            u64::MAX,
+            id,
+            SENT_WALK_ROWS_EACH_MAX,
+        )?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn walk_back(
+    connection: &Connection,
+    conversation: Id,
+    from: u64,
+    (principal, session, n): (Id, u64, u64),
+    rows_max: u32,
+) -> Result<Option<Sent>> {
     connection
         .prepare_cached(
-            "SELECT conversation, seq, at_us, body_hash FROM message
-             WHERE session = ?1 AND n = ?2 AND sender = ?3 AND n > 0",
+            "SELECT conversation, seq, at_us, body_hash FROM (
+                 SELECT * FROM message WHERE conversation = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT ?3)
+             WHERE session = ?4 AND n = ?5 AND sender = ?6",
         )?
         .query_row(
             params![
+                rows::blob(conversation),
+                i64::try_from(from).unwrap_or(i64::MAX),
+                rows_max,
                 session.cast_signed(),
                 n.cast_signed(),
                 rows::blob(principal)

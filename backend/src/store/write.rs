@@ -1,7 +1,7 @@
 //! A [`WriteSet`] as statements, in the order of its fields. Each is prepared once and cached; SQLite is told
 //! "insert" where a repeat would be a bug, so that a broken promise of the engine fails the commit.
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, Error, Result, params};
 
 use super::rows::blob;
 use crate::engine::write_set::WriteSet;
@@ -202,10 +202,11 @@ fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (principal, session) DO UPDATE SET last_n = excluded.last_n, last_hash = excluded.last_hash,
                  last_conversation = excluded.last_conversation, last_seq = excluded.last_seq,
-                 last_at_us = excluded.last_at_us",
+                 last_at_us = excluded.last_at_us
+             WHERE excluded.last_n > session.last_n",
         )?;
         for row in &set.sessions {
-            statement.execute(params![
+            let changed = statement.execute(params![
                 blob(row.principal),
                 row.session.cast_signed(),
                 row.site_id,
@@ -215,6 +216,10 @@ fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
                 row.last_seq.cast_signed(),
                 row.last_at_us.cast_signed()
             ])?;
+            if changed != 1 {
+                // `last` only grows: an n accepted twice ends here, whatever the engine believed.
+                return Err(Error::StatementChangedRows(changed));
+            }
         }
     }
     if !set.idempotency_keys.is_empty() {
