@@ -226,7 +226,7 @@ fn twenty_first_messages_at_once_end_in_one_conversation() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|m| m["content"].is_null())
+        .filter(|m| m["content"] == "text")
         .count();
     assert_eq!(texts, 20);
 }
