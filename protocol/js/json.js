@@ -31,7 +31,7 @@ function completeField(field, given) {
 
 // An enumeration is written also where it is the default; only `none` says no more than its absence.
 const isLeftOut = (field, value) =>
-  field.type === 'enum' ? value === undefined || value === 'none' : isAbsent(field, value);
+  field.type === 'enum' ? !value || value === 'none' : isAbsent(field, value);
 
 /** The same object without the fields that equal their default, in the schema's order. */
 export function compactTable(name, value) {
