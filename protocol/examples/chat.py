@@ -68,7 +68,7 @@ class Chat:
         self.cursors[state["conversation"]] = (state["incarnation"], max(held, skip_to))
 
     def on_send_result(self, result):
-        outcome = result.get("outcome", "accepted")  # a field that equals its default is left out
+        outcome = result["outcome"]
         settled = outcome in ("accepted", "duplicate", "refused")  # else: busy, keep it and try again
         if result["n"] == self.last_n + 1:
             if settled:
@@ -79,7 +79,7 @@ class Chat:
     def on_message(self, message):
         incarnation, held = self.cursors.get(message["conversation"], (0, 0))
         self.cursors[message["conversation"]] = (incarnation, max(held, message["seq"]))
-        if message["seq"] > held and message.get("sender_role", "visitor") != "visitor":
+        if message["seq"] > held and message["sender_role"] != "visitor":
             print(f"{message.get('sender_name', '*')}: {message.get('text') or message.get('system')}", flush=True)
             self.count -= "text" in message
         self.put("ack", conversation=message["conversation"], delivered=max(held, message["seq"]))
