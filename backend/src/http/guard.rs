@@ -22,7 +22,11 @@ const PREFLIGHT_S: &str = "600";
 pub async fn guard(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let policy = page_policy(&state, &path, &request);
+    let policy = if path.starts_with("/api/") {
+        String::new()
+    } else {
+        page_policy(&state, &path, &request)
+    };
     let cross_origin = may_be_cross_origin(&path);
     let preflight = request.method() == Method::OPTIONS
         && request
@@ -116,9 +120,7 @@ fn allow_origin(
 /// shop (its logo). The widget may be framed by the allow-list, other pages by our own.
 fn page_policy(state: &HttpState, path: &str, request: &Request) -> String {
     let ws = state.ws_url(request.uri(), request.headers());
-    let socket = ws
-        .rsplit_once('/')
-        .map_or(ws.as_str(), |(origin, _)| origin);
+    let socket = socket_origin(&ws);
     let ancestors = if path.starts_with("/widget/") {
         state.allow_list().frame_ancestors()
     } else {
@@ -129,6 +131,15 @@ fn page_policy(state: &HttpState, path: &str, request: &Request) -> String {
          media-src 'self'; manifest-src 'self'; connect-src 'self' {socket}; frame-src 'self'; base-uri 'none'; \
          form-action 'self'; frame-ancestors {ancestors}"
     )
+}
+
+/// Scheme, host and port of a WebSocket address.
+fn socket_origin(address: &str) -> &str {
+    let host = address.find("://").map_or(0, |place| place + 3);
+    let end = address[host..]
+        .find('/')
+        .map_or(address.len(), |place| host + place);
+    &address[..end]
 }
 
 fn security_headers(headers: &mut HeaderMap, policy: &str, path: &str, cross_origin: bool) {
@@ -177,5 +188,23 @@ pub fn host_without_port<'h>(uri: &'h axum::http::Uri, headers: &'h HeaderMap) -
     match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => Some(name),
         _ => Some(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_address_is_cut_to_its_origin() {
+        assert_eq!(
+            socket_origin("ws://127.0.0.1:8601/ws"),
+            "ws://127.0.0.1:8601"
+        );
+        assert_eq!(socket_origin("wss://chat.example"), "wss://chat.example");
+        assert_eq!(
+            socket_origin("wss://chat.example/a/b"),
+            "wss://chat.example"
+        );
     }
 }
