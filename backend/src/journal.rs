@@ -44,6 +44,7 @@ pub struct Journal {
     path: PathBuf,
     number: u32,
     file: Option<BufWriter<File>>,
+    file_bytes_max: u64,
     bytes: u64,
     entry: Vec<u8>,
 }
@@ -55,11 +56,16 @@ impl Journal {
     /// # Errors
     /// If the file cannot be made.
     pub fn create(path: &Path, started_us: u64) -> io::Result<Self> {
+        Self::create_bounded(path, started_us, JOURNAL_FILE_BYTES_MAX)
+    }
+
+    fn create_bounded(path: &Path, started_us: u64, file_bytes_max: u64) -> io::Result<Self> {
         let number = files(path)?.last().map_or(0, |&(number, _)| number + 1);
         let mut journal = Self {
             path: path.to_owned(),
             number,
             file: None,
+            file_bytes_max,
             bytes: 0,
             entry: Vec::new(),
         };
@@ -112,7 +118,7 @@ impl Journal {
 
     /// A turn began.
     pub fn begin(&mut self, now_us: u64, seed: u64) {
-        if self.bytes >= JOURNAL_FILE_BYTES_MAX && self.file.is_some() {
+        if self.bytes >= self.file_bytes_max && self.file.is_some() {
             let flushed = self.file.as_mut().map_or(Ok(()), Write::flush);
             if let Err(error) = flushed.and_then(|()| self.open_next()) {
                 tracing::error!(%error, path = %self.path.display(), "the journal cannot go on; it ends here");
@@ -344,5 +350,39 @@ impl<S: Store> Replay<'_, S> {
             _ => return Err(damaged()),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_rotates_and_keeps_only_so_many_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let mut journal = Journal::create_bounded(&path, 7, 64).unwrap();
+        for turn in 0..200 {
+            journal.begin(turn, turn);
+            journal.input(&Input::Tick);
+            journal.end(&[]);
+        }
+        journal.close();
+        let kept = files(&path).unwrap();
+        assert!(
+            kept.len() <= JOURNAL_FILES_MAX as usize + 1,
+            "{}",
+            kept.len()
+        );
+        let (first, last) = (kept[0].0, kept[kept.len() - 1].0);
+        assert!(first > 0 && last > JOURNAL_FILES_MAX);
+        assert!(kept.iter().map(|&(number, _)| number).eq(first..=last));
+        let again = Journal::create_bounded(&path, 8, 64).unwrap();
+        again.close();
+        assert_eq!(
+            files(&path).unwrap().last().unwrap().0,
+            last + 1,
+            "it goes on behind what is there"
+        );
     }
 }

@@ -115,3 +115,95 @@ impl ColdReader for ReaderPool {
         !self.pages.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::kinds::{CloseReason, Content, Role, SystemEvent};
+    use crate::engine::write_set::WriteSet;
+    use crate::store::{Readers, SqliteStore, Store, StoreOptions};
+
+    fn row(writes: &mut WriteSet, seq: u64) -> MessageRow {
+        MessageRow {
+            site_id: 1,
+            conversation: Id(7),
+            seq,
+            at_us: seq,
+            sender_role: Role::Visitor,
+            sender: Some(Id(1)),
+            sender_name: TextRange::default(),
+            session: 1,
+            n: seq,
+            body_hash: 0,
+            content: Content::Text,
+            text: writes.push_text(&format!("m{seq}")),
+            system: SystemEvent::None,
+            close_reason: CloseReason::None,
+        }
+    }
+
+    #[test]
+    fn pages_come_from_reader_threads_ring_the_bell_and_are_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: directory.path().to_owned(),
+            ..Config::default()
+        };
+        let mut store = SqliteStore::open(&StoreOptions::from_config(&config).unwrap()).unwrap();
+        let mut writes = WriteSet::default();
+        for seq in 1..=300 {
+            let row = row(&mut writes, seq);
+            writes.messages.push(row);
+        }
+        store.submit(&writes).unwrap();
+        let readers = Readers::start(store.place(), 1, 2, 1_000).unwrap();
+        let rung = Arc::new(AtomicU32::new(0));
+        let bell = Arc::clone(&rung);
+        let mut pool = ReaderPool::new(
+            readers,
+            Arc::new(move || {
+                bell.fetch_add(1, Ordering::SeqCst);
+            }),
+        );
+        let request = ColdRequest {
+            connection: ConnectionKey(3),
+            address: Address {
+                gateway: 1,
+                shard: 0,
+                slot: 3,
+                generation: 1,
+            },
+            conversation: ConversationKey(0),
+            id: Id(7),
+            after: 100,
+        };
+        let asked = (0..PAGES_READING_MAX + 5)
+            .filter(|_| pool.request(request))
+            .count();
+        assert_eq!(asked, PAGES_READING_MAX, "no more at once");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut pages = Vec::new();
+        while pages.len() < asked {
+            assert!(Instant::now() < deadline);
+            match pool.take() {
+                Some(page) => pages.push(page),
+                None => std::thread::yield_now(),
+            }
+        }
+        while rung.load(Ordering::SeqCst) as usize != asked {
+            assert!(Instant::now() < deadline, "each page rings once");
+            std::thread::yield_now();
+        }
+        let page = &pages[0];
+        assert_eq!(page.request, Some(request));
+        let seqs = page.messages.iter().map(|row| row.seq);
+        assert!(seqs.eq(101..101 + u64::from(COLD_PAGE_MESSAGES_MAX)));
+        assert_eq!(page.text(page.messages[0].text), "m101");
+        assert!(pool.request(request), "room again");
+    }
+}

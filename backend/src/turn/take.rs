@@ -11,6 +11,9 @@ use crate::bus::link::{Gateways, Link};
 use crate::engine::input::Input;
 use crate::store::{Store, StoreError};
 
+/// Requests over HTTP that one turn takes.
+const HTTP_PER_TURN_MAX: usize = 256;
+
 /// What a look at one ring gave.
 enum Taken {
     Record(RecordHeader),
@@ -25,6 +28,10 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 self.apply(&Input::GatewayGone { gateway }, now_us, seed)?;
             }
         }
+        // Rings that are never empty must not starve people who ask over HTTP, nor these the rings.
+        if !self.careful.is_on() {
+            self.take_http(HTTP_PER_TURN_MAX, now_us, seed)?;
+        }
         self.take_rings(now_us, seed)?;
         while let Some(gateway) = self.bus.next_gone() {
             tracing::info!(
@@ -33,7 +40,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             );
             self.apply(&Input::GatewayGone { gateway }, now_us, seed)?;
         }
-        self.take_http(now_us, seed)?;
+        if self.careful.is_on() {
+            self.take_http(1, now_us, seed)?;
+        }
         if self.engine.next_tick_us() <= now_us {
             self.apply(&Input::Tick, now_us, seed)?;
         }
@@ -195,8 +204,11 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         applied
     }
 
-    fn take_http(&mut self, now_us: u64, seed: u64) -> Result<(), StoreError> {
-        while !self.is_full() {
+    fn take_http(&mut self, most: usize, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        for _ in 0..most {
+            if self.is_full() {
+                break;
+            }
             let Ok(request) = self.door.requests.try_recv() else {
                 break;
             };
