@@ -45,8 +45,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut was_dead = dead.into_iter();
         for gateway in gateways.extract_if(.., |_| was_dead.next() == Some(true)) {
-            println!("gateway {}: gone", gateway.instance());
+            let instance = gateway.instance();
             gateway.unlink()?;
+            println!("gateway {instance}: gone");
         }
         seat.bell().prepare();
         if gateways

@@ -4,7 +4,7 @@
 //! answer. The answers are checked: every record's number and payload arrive, in order, none missing.
 //!
 //! ```text
-//! cargo run --release -p tidegate-shm-bus --example ring_speed -- [payload bytes] [records] [pauses]
+//! cargo run --release -p tidegate-shm-bus --example ring_speed -- [payload bytes] [records] [pauses] [pings]
 //! ```
 //!
 //! By default 464 bytes of payload (with the 48 of the header a 512-byte record), 20,000,000 records, and 128 pauses
@@ -25,7 +25,6 @@ use shm_bus::{
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const WINDOW: u32 = 10_000;
-const PINGS: u64 = 200_000;
 const STREAM: u16 = 1;
 const PING: u16 = 2;
 /// Room is given back this often: a store that the other core then fetches.
@@ -36,10 +35,15 @@ fn main() -> Outcome<()> {
     let number =
         |at: usize, default: usize| arguments.get(at).map_or(Ok(default), |text| text.parse());
     if arguments.first().is_some_and(|first| first == "gateway") {
-        return gateway(&arguments[1], number(2, 0)?, number(3, 0)? as u64);
+        return gateway(
+            &arguments[1],
+            number(2, 0)?,
+            number(3, 0)? as u64,
+            number(4, 0)? as u64,
+        );
     }
     let (payload_bytes, records) = (number(0, 464)?, number(1, 20_000_000)? as u64);
-    let stream_pauses = u32::try_from(number(2, 128)?)?;
+    let (stream_pauses, pings) = (u32::try_from(number(2, 128)?)?, number(3, 200_000)? as u64);
     let parent = tempfile::tempdir_in("/dev/shm")?;
     let path = parent.path().join("bus");
     let bus = BusDirectory::open_or_create(&path)?;
@@ -47,7 +51,11 @@ fn main() -> Outcome<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("gateway")
         .arg(&path)
-        .args([payload_bytes.to_string(), records.to_string()])
+        .args([
+            payload_bytes.to_string(),
+            records.to_string(),
+            pings.to_string(),
+        ])
         .spawn()?;
     pin_to(0)?;
     let instance = loop {
@@ -62,7 +70,7 @@ fn main() -> Outcome<()> {
     let ports = &mut attached.shards[0];
     backend(
         (&mut ports.to_backend, &mut ports.to_gateway),
-        records,
+        (records, pings),
         stream_pauses,
         &mut child,
     )?;
@@ -76,12 +84,13 @@ fn main() -> Outcome<()> {
 /// Checks every record, then answers pings.
 fn backend(
     (from, to): (&mut Consumer, &mut Producer),
-    records: u64,
+    (records, pings): (u64, u64),
     stream_pauses: u32,
     child: &mut Child,
 ) -> Outcome<()> {
-    let (mut copy, mut expected, mut pings, mut idle) = (RecordCopy::default(), 0u64, 0u64, 0u64);
-    while pings < PINGS {
+    let (mut copy, mut expected, mut answered, mut idle) =
+        (RecordCopy::default(), 0u64, 0u64, 0u64);
+    while answered < pings {
         match from.next(&mut copy) {
             Read::Record(header) if header.kind == STREAM => {
                 idle = 0;
@@ -103,7 +112,7 @@ fn backend(
                 idle = 0;
                 from.release_to(from.position());
                 send(to, PING, header.trace, |_| {}, 0)?;
-                pings += 1;
+                answered += 1;
             }
             Read::Empty => {
                 idle += 1;
@@ -122,7 +131,7 @@ fn backend(
     Ok(())
 }
 
-fn gateway(path: &str, payload_bytes: usize, records: u64) -> Outcome<()> {
+fn gateway(path: &str, payload_bytes: usize, records: u64, pings: u64) -> Outcome<()> {
     let bus = BusDirectory::open_or_create(path)?;
     let mut segment = GatewaySegment::create(&bus, &SegmentOptions::default())?;
     let mut end = segment.take_shard(0).ok_or("shard 0")?;
@@ -165,7 +174,7 @@ fn gateway(path: &str, payload_bytes: usize, records: u64) -> Outcome<()> {
         "  ns a record in windows of {WINDOW}: p1 {best:.1}, p10 {low:.1}, p50 {median:.1}, p90 {high:.1}"
     );
     let (mut copy, mut round_trips_ns) = (RecordCopy::default(), Vec::new());
-    for number in 0..PINGS {
+    for number in 0..pings {
         let sent = Instant::now();
         send(&mut end.to_backend, PING, number, |_| {}, 0)?;
         loop {
@@ -181,7 +190,7 @@ fn gateway(path: &str, payload_bytes: usize, records: u64) -> Outcome<()> {
     round_trips_ns.sort_unstable();
     let at = |percent: usize| round_trips_ns[(round_trips_ns.len() - 1) * percent / 100];
     println!(
-        "ping: {PINGS} round trips, p50 {} ns, p99 {} ns",
+        "ping: {pings} round trips, p50 {} ns, p99 {} ns",
         at(50),
         at(99)
     );
