@@ -8,6 +8,7 @@ import { adminScenarios, agentScenarios, visitorScenarios } from './scenarios.mj
 
 const OUT = join(ROOT, '.cache', 'screenshots');
 const SIZES = { phone: { viewport: { width: 360, height: 640 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, console: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }, desk: { viewport: { width: 1280, height: 800 } } };
+const AT_ONCE = 6;
 const filters = process.argv.slice(2);
 
 mkdirSync(OUT, { recursive: true });
@@ -15,8 +16,10 @@ const browser = await launch();
 let made = 0;
 let broken = 0;
 
-async function picture(name, { scenario, size, scheme, language, path, act }) {
-  if (filters.length && !filters.every((filter) => name.includes(filter))) return;
+const jobs = [];
+const picture = (name, options) => { if (filters.every((filter) => name.includes(filter))) jobs.push(() => draw(name, options)); };
+
+async function draw(name, { scenario, size, scheme, language, path, act }) {
   const context = await browser.newContext({ ...SIZES[size], colorScheme: scheme, locale: language === 'zh' ? 'zh-CN' : 'en-GB', timezoneId: 'Asia/Shanghai', reducedMotion: 'reduce' });
   await serve(context, scenario);
   const page = await context.newPage();
@@ -42,8 +45,8 @@ for (const language of ['zh', 'en']) {
     for (const size of ['phone', 'desk']) {
       for (const scheme of ['light', 'dark']) {
         const name = `visitor-${state}-${size}-${scheme}-${language}`;
-        if (size === 'phone') await picture(name, { scenario: slow, size, scheme, language, path: `/widget/?widget=default${state === 'empty' ? `&questions=${encodeURIComponent(language === 'zh' ? '我的订单到哪了|怎么退换|怎么泡这款茶' : 'Where is my order|Returns|How to brew it')}` : ''}` });
-        else await picture(name, { scenario: slow, size, scheme, language, path: '/', act: openWidget });
+        if (size === 'phone') picture(name, { scenario: slow, size, scheme, language, path: `/widget/?widget=default${state === 'empty' ? `&questions=${encodeURIComponent(language === 'zh' ? '我的订单到哪了|怎么退换|怎么泡这款茶' : 'Where is my order|Returns|How to brew it')}` : ''}` });
+        else picture(name, { scenario: slow, size, scheme, language, path: '/', act: openWidget });
       }
     }
   }
@@ -54,7 +57,7 @@ for (const language of ['zh', 'en']) {
   for (const [place, state, { scenario, hash = '', act }] of consoles) {
     for (const size of ['phone', 'desk']) {
       for (const scheme of ['light', 'dark']) {
-        await picture(`${place}-${state}-${size}-${scheme}-${language}`, { scenario, size: size === 'phone' ? 'console' : 'desk', scheme, language, path: `/${place}/${hash}`, act: act && (async (page) => { await page.waitForTimeout(300); await act(page); }) });
+        picture(`${place}-${state}-${size}-${scheme}-${language}`, { scenario, size: size === 'phone' ? 'console' : 'desk', scheme, language, path: `/${place}/${hash}`, act: act && (async (page) => { await page.waitForTimeout(300); await act(page); }) });
       }
     }
   }
@@ -64,11 +67,14 @@ for (const language of ['zh', 'en']) {
   for (const size of ['phone', 'desk']) {
     for (const scheme of ['light', 'dark']) {
       const { empty: scenario } = visitorScenarios(language);
-      await picture(`shop-home-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/' });
-      await picture(`shop-product-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/shop/longjing.html' });
+      picture(`shop-home-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/' });
+      picture(`shop-product-${size}-${scheme}-${language}`, { scenario, size, scheme, language, path: '/shop/longjing.html' });
     }
   }
 }
+
+// A few at a time: most of a picture is waiting for the page to settle.
+await Promise.all(Array.from({ length: AT_ONCE }, async () => { while (jobs.length) await jobs.shift()(); }));
 
 await browser.close();
 console.log(`${made} pictures in ${OUT}${broken ? `, ${broken} errors` : ''}`);

@@ -30,18 +30,19 @@ function Header({ visitor }) {
 
 /** Over the messages, never pushing them: shown only after two seconds without a connection. */
 function ConnectionLine({ visitor }) {
-  const { connection, failing } = visitor;
-  const unreachable = failing > 1 && !visitor.sdk;
-  if (connection.shown === 'closed') {
-    return html`<div class="connection-line is-closed" role="status"><span>${t(connection.code === 4501 ? 'disconnected' : 'cannotConnect')}</span>
-      <button type="button" class="button" onClick=${() => visitor.comeBack()}>${t(connection.code === 4501 ? 'useHere' : 'retry')}</button></div>`;
-  }
+  const { connection } = visitor;
   if (connection.shown === 'waiting') return html`<div class="connection-line" role="status"><i></i><span class="numeric">${t('admissionWait', connection.place)}</span></div>`;
-  if (unreachable) {
-    return html`<div class="connection-line is-closed" role="status"><span>${t('cannotConnect')}</span><button type="button" class="button" onClick=${() => visitor.retryNow?.()}>${t('retry')}</button></div>`;
-  }
   if (connection.shown === 'lost') return html`<div class="connection-line" role="status"><i></i><span>${t('reconnecting')}</span></div>`;
   return null;
+}
+
+/** The connection ended for good, or never began: what to do stands above the composer. */
+function Stopped({ visitor }) {
+  const { connection, failing } = visitor;
+  const elsewhere = connection.code === 4501;
+  if (connection.shown !== 'closed' && (failing < 2 || visitor.sdk)) return null;
+  return html`<div class="ask" role="status"><span>${t(elsewhere ? 'disconnected' : 'cannotConnect')}</span>
+    <button type="button" class="button" onClick=${() => (visitor.sdk ? visitor.comeBack() : visitor.retryNow?.())}>${t(elsewhere ? 'useHere' : 'retry')}</button></div>`;
 }
 
 function WaitingCard({ visitor }) {
@@ -66,7 +67,7 @@ function Welcome({ visitor }) {
     <section class="welcome">
       <${Avatar} name=${visitor.name} logo=${visitor.logo} />
       <p class="welcome-greeting">${visitor.greeting || t('greeting')}</p>
-      ${visitor.nobodyHere ? html`<p class="welcome-offline">${t('offlineExplain')}</p>` : null}
+      ${visitor.nobodyHere && !visitor.status ? html`<p class="welcome-offline">${t('offlineExplain')}</p>` : null}
     </section>`;
 }
 
@@ -90,12 +91,13 @@ export class Screen extends Component {
         <div class="chat-middle">
           <${ConnectionLine} visitor=${visitor} />
           <${MessageList} id="visitor" rows=${rows} side="visitor" ref=${(list) => { this.list = list; }} showNames
-            headerKey=${`${visitor.name}|${visitor.greeting}|${visitor.nobodyHere}|${!first || first.timeline.complete}`}
+            headerKey=${`${visitor.name}|${visitor.greeting}|${visitor.nobodyHere && !visitor.status}|${!first || first.timeline.complete}`}
             header=${!first || first.timeline.complete || first.timeline.size === 0 ? html`<${Welcome} visitor=${visitor} />` : null}
             loadingEarlier=${Boolean(first?.earlier)} onReachTop=${() => first && visitor.loadEarlier(first)}
             onFailed=${(item) => visitor.resend(item)} onSeen=${() => visitor.seen()} />
         </div>
         <${WaitingCard} visitor=${visitor} />
+        <${Stopped} visitor=${visitor} />
         <${TypingStrip} name=${current?.typing?.name} active=${Boolean(current?.typing)} />
         ${visitor.asking ? html`
           <div class="ask" role="alertdialog" aria-label=${t('endChatAsk')}><span>${t('endChatAsk')}</span>
