@@ -88,11 +88,7 @@ impl<S: Service> Shard<S> {
         }
         let request = &bytes[start..];
         let searched = searched.saturating_sub(start);
-        // A copy of two pointers and a list would be borrowed over the service's call.
-        let policy = core::mem::take(&mut self.core.options.policy);
-        let outcome = handshake::parse(request, searched, &policy);
-        self.core.options.policy = policy;
-        match outcome {
+        match handshake::parse(request, searched, &self.core.options.policy) {
             Outcome::Incomplete => self.keep_request(slot, request),
             Outcome::Upgrade(upgrade) => {
                 let end = start + upgrade.request_bytes;
