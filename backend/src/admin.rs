@@ -264,6 +264,7 @@ impl Database {
             created_at_us: auth::now_us(),
         };
         self.put(row)?;
+        self.store.close()?;
         Ok(password)
     }
 
@@ -280,6 +281,7 @@ impl Database {
             tokens_valid_from_s: auth::now_s(),
             ..row
         })?;
+        self.store.close()?;
         Ok(password)
     }
 

@@ -396,6 +396,21 @@ fn the_window_is_bounded_and_has_no_hole() {
 }
 
 #[test]
+fn the_database_and_its_log_are_for_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir);
+    store.submit(&Chat::new(1).begin()).unwrap();
+    for name in ["tidegate.db", "tidegate.db-wal", "tidegate.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn a_second_owner_ends_the_first_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = open(&dir);

@@ -135,4 +135,32 @@ mod tests {
     fn the_bundled_sqlite_is_new_enough() {
         check_version().unwrap();
     }
+
+    #[test]
+    fn the_writer_keeps_a_log_never_checkpoints_by_itself_and_waits_for_what_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            path: dir.path().join("x.db"),
+            vfs: None,
+            busy_ms_max: 1,
+            cache_bytes: 1 << 20,
+            mmap_bytes: 0,
+        };
+        let connection = place.open_writer().unwrap();
+        let text = |name: &str| -> String {
+            connection
+                .pragma_query_value(None, name, |row| row.get(0))
+                .unwrap()
+        };
+        let number = |name: &str| -> i64 {
+            connection
+                .pragma_query_value(None, name, |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(text("journal_mode"), "wal");
+        assert_eq!(number("wal_autocheckpoint"), 0);
+        assert_eq!(number("synchronous"), 2);
+        set_synchronous(&connection, Synchronous::Normal).unwrap();
+        assert_eq!(number("synchronous"), 1);
+    }
 }
