@@ -207,7 +207,7 @@ const _: () = {
     );
 };
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::collections::BTreeMap;
 
