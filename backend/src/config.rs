@@ -90,7 +90,8 @@ pub struct Config {
     pub logins_per_address_per_min_max: u32,
     /// Failed logins of one user name in a minute before it has to wait.
     pub logins_per_user_per_min_max: u32,
-    /// Visitor tokens that one address may fetch in a minute (a whole office shares one address).
+    /// Visitor tokens that one address may fetch in a minute. A whole office shares one address, and behind a proxy
+    /// that is not in `trusted_proxies` everybody does.
     pub visitor_tokens_per_address_per_min_max: u32,
     /// Addresses and names that each rate limit remembers; at the bound the most idle one is forgotten.
     pub rate_entries_max: usize,
@@ -155,7 +156,7 @@ impl Default for Config {
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
             logins_per_user_per_min_max: 10,
-            visitor_tokens_per_address_per_min_max: 6_000,
+            visitor_tokens_per_address_per_min_max: 60_000,
             rate_entries_max: 65_536,
             web_dir: PathBuf::new(),
             sdk_dir: PathBuf::new(),
