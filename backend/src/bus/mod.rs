@@ -103,8 +103,18 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
 
     /// Attaches gateways that came, notices those that ended. Cheap when called every turn.
     pub fn look(&mut self, now_us: u64) {
-        for link in self.gateways.discover() {
+        for mut link in self.gateways.discover() {
             let instance = link.instance();
+            let payload_bytes_max = link.to_gateway(0).payload_bytes_max();
+            if payload_bytes_max < decode::ANSWER_BYTES_MAX {
+                tracing::error!(
+                    gateway = format!("{instance:016x}"),
+                    payload_bytes_max,
+                    needed = decode::ANSWER_BYTES_MAX,
+                    "a gateway's rings are too small for the longest answer: give it ring_bytes of 262144 or more"
+                );
+                continue;
+            }
             let ports = (0..link.shards())
                 .map(|shard| Port::new(self.stored_cursors.remove(&(instance, shard)).unwrap_or(0)))
                 .collect();

@@ -121,8 +121,8 @@ impl Careful {
         }
     }
 
-    /// A request over HTTP is about to be applied: it dies with the process, nothing is left of it.
-    pub const fn before_http(&mut self) {
+    /// Something that came out of no ring is about to be applied: it dies with the process, nothing is left of it.
+    pub const fn before_other(&mut self) {
         self.applying = None;
     }
 

@@ -20,6 +20,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use shm_bus::RecordCopy;
 use tokio::sync::oneshot;
@@ -190,6 +191,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         if let Some(retry) = self.retry {
             return self.submit_again(now_us, retry);
         }
+        let began = Instant::now();
         self.engine.look_at(now_us);
         self.bus.look(now_us);
         self.begun = false;
@@ -208,7 +210,12 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             }
             self.publish_and_release();
         }
-        self.after(now_us, worked)
+        let stepped = self.after(now_us, worked);
+        if worked {
+            let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.counters.turn_us_max = self.counters.turn_us_max.max(took_us);
+        }
+        stepped
     }
 
     /// Applies one input; facts that the engine lacks are looked up.

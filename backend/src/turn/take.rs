@@ -23,6 +23,7 @@ enum Taken {
 
 impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     pub(super) fn take_all(&mut self, now_us: u64, seed: u64) -> Result<(), StoreError> {
+        self.careful.before_other();
         if !std::mem::replace(&mut self.looked, true) {
             for gateway in self.bus.take_vanished() {
                 self.apply(&Input::GatewayGone { gateway }, now_us, seed)?;
@@ -34,6 +35,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         }
         self.take_rings(now_us, seed)?;
         while let Some(gateway) = self.bus.next_gone() {
+            self.careful.before_other();
             tracing::info!(
                 gateway = format!("{gateway:016x}"),
                 "gone: its ring is drained, its connections end"
@@ -44,6 +46,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.take_http(1, now_us, seed)?;
         }
         if self.engine.next_tick_us() <= now_us {
+            self.careful.before_other();
             self.apply(&Input::Tick, now_us, seed)?;
         }
         Ok(())
@@ -81,7 +84,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 any |= self.visit(instance, shard, now_us, seed)?;
             }
         }
-        if self.careful.is_on() && !self.bus.has_input() {
+        // What was taken last is through only when it is committed: the next turn tells.
+        if self.careful.is_on() && self.inputs == 0 && !self.bus.has_input() {
             self.careful.leftovers_done();
         }
         Ok(())
@@ -214,7 +218,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             };
             let ticket = self.asked.len();
             self.asked.push(Some(request.answer));
-            self.careful.before_http();
+            self.careful.before_other();
             self.apply(&http_input(ticket, request.command), now_us, seed)?;
         }
         Ok(())

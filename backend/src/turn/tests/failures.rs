@@ -138,3 +138,28 @@ fn a_poison_input_is_put_aside_after_two_tries_and_all_others_go_on() {
     assert_eq!(outcome(&result), "accepted");
     assert!(!id(&result, "conversation").is_absent());
 }
+
+#[test]
+fn an_input_whose_rows_can_never_be_stored_is_put_aside_too() {
+    let mut stage = Stage::new();
+    let visitor = stage.visitor(1, 1);
+    stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "first");
+    stage.settle();
+    stage.take_all(&visitor);
+    stage.send(&visitor, 2, Id::ABSENT, "breaks a constraint");
+    for _ in 0..2 {
+        stage
+            .faults
+            .borrow_mut()
+            .push_back(Some(CommitError::Fatal("constraint".into())));
+        assert_eq!(stage.step(), Stepped::Broken("constraint".into()));
+        stage.suspect = Some(stage.turn().careful_mut().broken("constraint"));
+        stage.restart();
+    }
+    stage.send(&visitor, 2, Id::ABSENT, "breaks nothing");
+    stage.settle();
+    let results = stage.take(&visitor, "send_result");
+    assert_eq!(results[0]["reason"], "internal");
+    assert_eq!(outcome(&results[1]), "accepted");
+}
