@@ -2,9 +2,12 @@
 //! lacks is what lies between its cursor and the conversation's seq, and it is pulled from the window when there is
 //! room.
 //!
-//! A replay must not drown its reader: per conversation at most [`IN_FLIGHT_BYTES_MAX`] are pushed beyond what the
-//! client acknowledged; then the pull waits for its next Ack. So a long backlog goes out at the reader's own pace,
-//! and stays below the bound at which the gateway would call it a slow reader.
+//! A replay must not drown its reader: per conversation at most a window of bytes is pushed beyond what the client
+//! acknowledged; then the pull waits for its next Ack. So a long backlog goes out at the reader's own pace, and stays
+//! below the bound at which the gateway would call it a slow reader. The window begins at [`WINDOW_BYTES_MIN`],
+//! doubles up to [`WINDOW_BYTES_MAX`] while whole windows are acknowledged quickly, and halves when one is not: what
+//! else the reader waits for, a Pong or a message of another conversation, stands behind a quarter of a second of
+//! replay or so, not behind all that it can be owed.
 
 use tidegate_protocol::Id;
 
@@ -12,8 +15,14 @@ use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
 use crate::engine::kinds::{Role, Side};
 
-/// Pushed to one connection in one conversation and not acknowledged.
-pub const IN_FLIGHT_BYTES_MAX: u32 = 32 * 1024;
+/// The smallest window: pushed to one connection in one conversation and not acknowledged.
+pub const WINDOW_BYTES_MIN: u32 = 8 * 1024;
+/// The largest.
+pub const WINDOW_BYTES_MAX: u32 = 32 * 1024;
+/// A whole window that is acknowledged sooner doubles the next. Clients acknowledge after 50 ms at most.
+const WINDOW_QUICK_US: u64 = 100_000;
+/// One that takes longer halves it.
+const WINDOW_SLOW_US: u64 = 250_000;
 
 /// One conversation that a connection follows.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +32,13 @@ pub struct Follow {
     /// The connection has, or was sent, everything up to here.
     pub cursor: u64,
     /// The newest seq pushed; an Ack up to it clears `in_flight_bytes`.
-    pub pushed: u64,
+    pushed: u64,
+    /// When the first of the bytes in flight was pushed.
+    pushed_since_us: u64,
     /// Bytes pushed since the last Ack that covered all.
-    pub in_flight_bytes: u32,
+    in_flight_bytes: u32,
+    /// How many there may be.
+    window_bytes: u32,
     /// Its state has to go out.
     pub state: bool,
     /// Sides whose marks have to go out, as bits.
@@ -42,7 +55,9 @@ impl Follow {
             conversation,
             cursor,
             pushed: 0,
+            pushed_since_us: 0,
             in_flight_bytes: 0,
+            window_bytes: WINDOW_BYTES_MIN,
             state: false,
             receipts: 0,
             cold: false,
@@ -52,7 +67,35 @@ impl Follow {
     /// Whether more may be pushed before the next Ack.
     #[must_use]
     pub const fn may_push(&self) -> bool {
-        self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+        self.in_flight_bytes < self.window_bytes
+    }
+
+    /// A message went out.
+    pub fn pushed(&mut self, seq: u64, bytes: usize, now_us: u64) {
+        if self.in_flight_bytes == 0 {
+            self.pushed_since_us = now_us;
+        }
+        self.cursor = seq;
+        self.pushed = seq;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
+    }
+
+    /// Everything up to a seq was acknowledged. `None` while something pushed is not; else whether the window was
+    /// used up, so that a pull may be waiting.
+    pub fn acknowledged(&mut self, delivered: u64, now_us: u64) -> Option<bool> {
+        if delivered < self.pushed {
+            return None;
+        }
+        let waited = !self.may_push();
+        let took_us = now_us.saturating_sub(self.pushed_since_us);
+        if waited && took_us < WINDOW_QUICK_US {
+            self.window_bytes = (self.window_bytes * 2).min(WINDOW_BYTES_MAX);
+        } else if self.in_flight_bytes > 0 && took_us > WINDOW_SLOW_US {
+            self.window_bytes = (self.window_bytes / 2).max(WINDOW_BYTES_MIN);
+        }
+        self.in_flight_bytes = 0;
+        Some(waited)
     }
 }
 
@@ -201,5 +244,54 @@ impl Deliveries {
                     .retain(|follow| follow.conversation != conversation);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000;
+
+    /// Pushes messages of 1 KiB until the window is used up, then acknowledges all of them `after_ms` later; returns
+    /// the bytes that were in flight.
+    fn one_window(follow: &mut Follow, now_us: &mut u64, after_ms: u64) -> u32 {
+        while follow.may_push() {
+            follow.pushed(follow.cursor + 1, 1_024, *now_us);
+        }
+        let in_flight_bytes = follow.in_flight_bytes;
+        *now_us += after_ms * MS;
+        assert_eq!(follow.acknowledged(follow.cursor - 1, *now_us), None);
+        assert_eq!(follow.acknowledged(follow.cursor, *now_us), Some(true));
+        in_flight_bytes
+    }
+
+    #[test]
+    fn a_quick_reader_is_given_more_at_once_and_a_slow_one_less() {
+        let mut follow = Follow::new(ConversationKey(0), 0);
+        let mut now_us = 0;
+        let windows: Vec<u32> = [50, 50, 50, 50, 300, 300, 300]
+            .map(|after_ms| one_window(&mut follow, &mut now_us, after_ms))
+            .into();
+        let kib: Vec<u32> = windows.iter().map(|bytes| bytes / 1_024).collect();
+        assert_eq!(kib, [8, 16, 32, 32, 32, 16, 8]);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_window_goes_out_alone() {
+        let mut follow = Follow::new(ConversationKey(0), 0);
+        follow.pushed(1, 20_000, 0);
+        assert!(!follow.may_push());
+        assert_eq!(follow.acknowledged(1, 400 * MS), Some(true));
+        assert!(follow.may_push());
+    }
+
+    #[test]
+    fn a_conversation_with_nothing_in_flight_keeps_its_window_however_late_the_ack() {
+        let mut follow = Follow::new(ConversationKey(0), 5);
+        let mut now_us = 0;
+        one_window(&mut follow, &mut now_us, 50);
+        assert_eq!(follow.acknowledged(100, 3_600_000 * MS), Some(false));
+        assert_eq!(one_window(&mut follow, &mut now_us, 50), 16 * 1_024);
     }
 }

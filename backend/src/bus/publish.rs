@@ -173,11 +173,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         let Some(follow) = self.follow_mut(connection, conversation) else {
             return;
         };
-        if delivered < follow.pushed {
+        let Some(waited) = follow.acknowledged(delivered, engine.view_us()) else {
             return;
-        }
-        let waited = !follow.may_push();
-        follow.in_flight_bytes = 0;
+        };
         let told = !follow.state && follow.receipts == 0;
         let over = engine
             .conversations()
@@ -540,23 +538,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 self.set_behind(connection);
                 return Sent::NoRoom;
             }
-            self.pushed(connection, conversation, seq, entry.payload.len());
-        }
-    }
-
-    fn pushed(
-        &mut self,
-        connection: ConnectionKey,
-        conversation: ConversationKey,
-        seq: u64,
-        bytes: usize,
-    ) {
-        if let Some(follow) = self.follow_mut(connection, conversation) {
-            follow.cursor = seq;
-            follow.pushed = seq;
-            follow.in_flight_bytes = follow
-                .in_flight_bytes
-                .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+            if let Some(follow) = self.follow_mut(connection, conversation) {
+                follow.pushed(seq, entry.payload.len(), engine.view_us());
+            }
         }
     }
 
@@ -705,12 +689,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 break;
             }
             self.tally.replayed_cold += 1;
-            self.pushed(
-                request.connection,
-                request.conversation,
-                row.seq,
-                payload.len(),
-            );
+            if let Some(follow) = self.follow_mut(request.connection, request.conversation) {
+                follow.pushed(row.seq, payload.len(), engine.view_us());
+            }
         }
         self.builder = builder;
         if page.messages.is_empty() {
