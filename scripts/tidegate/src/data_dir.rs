@@ -171,6 +171,23 @@ pub fn gateway_is_up(data_dir: &Path, pid: u32) -> bool {
     ready_file(data_dir, pid).exists()
 }
 
+/// Whether no gateway's segment is on the bus: what they left was taken.
+pub fn bus_is_empty(bus_dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(bus_dir) else {
+        return true;
+    };
+    !entries
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("gateway-"))
+}
+
+/// Gives the bus's memory back, unless a segment is on it: what is in there is for the next backend.
+pub fn remove_empty_bus(bus_dir: &Path) {
+    if bus_is_empty(bus_dir) {
+        let _gone_already = fs::remove_dir_all(bus_dir);
+    }
+}
+
 /// The process id of the running supervisor, if there is one.
 pub fn supervisor(data_dir: &Path) -> Result<Option<Pid>> {
     let path = run_file(data_dir, "up.lock");

@@ -115,8 +115,21 @@ fn a_stop_and_a_start_keep_everything() {
     let stage = Stage::start();
     let mut visitor = Person::visitor(&stage, "00000000000000a1");
     let chat = conversation(&visitor.say("kept", None));
+    let settings = std::fs::read_to_string(
+        stage
+            .directory
+            .path()
+            .join("tidegate-data/run/settings.toml"),
+    );
+    let settings: toml::Table = settings.expect("written").parse().expect("TOML");
+    let bus = settings["bus_dir"].as_str().expect("a path").to_owned();
+    assert!(std::path::Path::new(&bus).exists());
     let (code, directory) = stage.stop();
     assert_eq!(code, Some(0));
+    assert!(
+        !std::path::Path::new(&bus).exists(),
+        "the bus's memory is given back"
+    );
     let stage = Stage::start_in(directory, &[], &[]);
     assert_eq!(stage.password, None, "the password is shown once");
     assert_eq!(texts(&history(&stage, &visitor, &chat)), ["kept"]);

@@ -29,6 +29,10 @@ use crate::signals::Told;
 /// First start on a slow machine: migrations and key generation included.
 const READY_MS_MAX: u64 = 30_000;
 const READY_ASK_EVERY_MS: u64 = 20;
+/// The backend finds a dead gateway and takes what it left well within this.
+const RINGS_MS_MAX: u64 = 2_000;
+/// SIGKILL takes effect well within this.
+const KILL_MS_MAX: u64 = 5_000;
 /// A process whose settings are wrong says so well within this.
 const QUIET_WAIT_MS: u64 = 60_000;
 
@@ -356,7 +360,8 @@ fn replace(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
     }
 }
 
-/// Gateways drain first, so that what they still accept is committed; then the backend.
+/// Gateways drain first, then the backend takes what they left in the rings, then it stops. When all of it was taken
+/// the bus holds nothing any more, and its memory is given back.
 fn stop_all(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
     let deadline = Instant::now() + Duration::from_millis(settings.up.stop_ms_max);
     fleet
@@ -364,22 +369,18 @@ fn stop_all(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
         .iter_mut()
         .chain(&mut fleet.leaving)
         .for_each(Supervised::stop);
+    let all_ended = |children: &[Supervised]| children.iter().all(|child| child.pid().is_none());
     await_end(fleet, deadline, |fleet| {
-        fleet
-            .gateways
-            .iter()
-            .chain(&fleet.leaving)
-            .all(|child| child.pid().is_none())
+        all_ended(&fleet.gateways) && all_ended(&fleet.leaving)
+    })?;
+    let drained_by = deadline.min(Instant::now() + Duration::from_millis(RINGS_MS_MAX));
+    await_end(fleet, drained_by, |_| {
+        data_dir::bus_is_empty(&settings.bus_dir)
     })?;
     if let Some(backend) = &mut fleet.backend {
         backend.stop();
     }
-    await_end(fleet, deadline, |fleet| {
-        fleet
-            .backend
-            .as_ref()
-            .is_none_or(|child| child.pid().is_none())
-    })?;
+    await_end(fleet, deadline, |_| false)?;
     for child in fleet.all().filter(|child| child.pid().is_some()) {
         tracing::warn!(
             process = child.name(),
@@ -388,11 +389,16 @@ fn stop_all(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
         );
         child.kill();
     }
-    await_end(fleet, Instant::now() + Duration::from_secs(5), |fleet| {
-        fleet.backend.is_none()
-    })
+    await_end(
+        fleet,
+        Instant::now() + Duration::from_millis(KILL_MS_MAX),
+        |_| false,
+    )?;
+    data_dir::remove_empty_bus(&settings.bus_dir);
+    Ok(())
 }
 
+/// Looks after the processes until all of them ended, or `done`, or the deadline.
 fn await_end(fleet: &mut Fleet, deadline: Instant, done: impl Fn(&Fleet) -> bool) -> Result<()> {
     loop {
         fleet.look()?;
