@@ -29,7 +29,7 @@
 //!
 //! | who dies | where | what is left |
 //! | --- | --- | --- |
-//! | producer | between claim and commit | nothing: `published` did not move; `claimed` is corrected by the next claim |
+//! | producer | between claim and commit | nothing: `published` did not move (`claimed` stays where it was, and only taps look at it) |
 //! | producer | between publish and doorbell | the record; the sleeper finds it within `SLEEP_MS_MAX` |
 //! | consumer | before release | the record is read again by the next consumer, from `released` |
 //! | consumer | after release | nothing |
