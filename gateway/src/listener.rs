@@ -1,16 +1,14 @@
-//! Listening sockets: bound here, one per shard on the same port (SO_REUSEPORT), or inherited by the protocol of
-//! systemd's socket activation from `tidegate up` or systemd itself. An inherited socket outlives this process with
+//! Listening sockets: bound here, one per shard on the same port (SO_REUSEPORT), or inherited from `tidegate up` or
+//! systemd. An inherited socket outlives this process with
 //! its backlog: a successor takes over and nobody is refused.
 //!
 //! Accepted sockets inherit the options that are set here, so that accepting costs no further system call.
-#![expect(unsafe_code, reason = "inherited descriptors arrive as numbers")]
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::FdFlags;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::config::Config;
@@ -18,43 +16,6 @@ use crate::start::StartError;
 
 /// Probes before a silent peer is given up.
 const KEEPALIVE_PROBES: u32 = 3;
-/// First descriptor of the socket activation protocol (sd_listen_fds(3)).
-const LISTEN_FDS_START: RawFd = 3;
-
-/// The sockets that this process was started with: `LISTEN_FDS` of them from descriptor 3 on, if `LISTEN_PID` names
-/// this process. To be called once, before anything else opens descriptors.
-///
-/// # Errors
-/// When the variables are there and make no sense.
-pub fn inherited() -> Result<Vec<OwnedFd>, StartError> {
-    let Ok(pid) = std::env::var("LISTEN_PID") else {
-        return Ok(Vec::new());
-    };
-    if pid.parse() != Ok(std::process::id()) {
-        return Ok(Vec::new());
-    }
-    let count = std::env::var("LISTEN_FDS").ok();
-    let count: RawFd = count
-        .as_deref()
-        .and_then(|count| count.parse().ok())
-        .filter(|count| (0..=4096).contains(count))
-        .ok_or(StartError::ListenFds {
-            found: count.unwrap_or_default(),
-        })?;
-    let mut sockets = Vec::new();
-    for number in LISTEN_FDS_START..LISTEN_FDS_START + count {
-        // SAFETY: the protocol says that this descriptor is open and ours; each number is taken once.
-        let socket = unsafe { OwnedFd::from_raw_fd(number) };
-        let listens = sockopt::socket_acceptconn(&socket).unwrap_or(false);
-        if !listens || rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC).is_err() {
-            // A number that is no descriptor must not be closed.
-            std::mem::forget(socket);
-            return Err(StartError::NotListening { descriptor: number });
-        }
-        sockets.push(socket);
-    }
-    Ok(sockets)
-}
 
 /// The listeners of each shard: the inherited ones, or one bound for each.
 ///

@@ -75,22 +75,6 @@ pub enum StartError {
         /// What was found.
         detail: String,
     },
-    /// `LISTEN_FDS` without sense.
-    #[error(
-        "LISTEN_FDS is `{found}`, which is no number of sockets: unset LISTEN_PID and LISTEN_FDS, or start through systemd or `tidegate up`"
-    )]
-    ListenFds {
-        /// Its value.
-        found: String,
-    },
-    /// An inherited descriptor that does not listen.
-    #[error(
-        "inherited descriptor {descriptor} is no listening socket: unset LISTEN_PID and LISTEN_FDS, or pass sockets that listen"
-    )]
-    NotListening {
-        /// Its number.
-        descriptor: i32,
-    },
     /// A setting that makes no sense.
     #[error("{key} = {found}: {expected}")]
     Setting {
