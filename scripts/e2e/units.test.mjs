@@ -97,5 +97,5 @@ test('durations have one unit, and clocks run', () => {
 });
 
 test('an axis ends at a round number', () => {
-  assert.deepEqual([0, 0.03, 1, 3, 11, 49, 51, 4821].map(niceCeiling), [1, 0.05, 1, 5, 20, 50, 100, 5000]);
+  assert.deepEqual([0, 0.03, 1, 3, 11, 49, 51, 4821].map(niceCeiling), [1, 0.04, 1, 4, 20, 100, 100, 10000]);
 });

@@ -48,8 +48,8 @@ export class Overview extends Component {
           <div class="segmented" role="group">${Object.keys(SPANS).map((key) => html`<button type="button" aria-pressed=${String(span === key)} onClick=${() => this.setState({ span: key })}>${t(key)}</button>`)}</div></div>
         <div class="charts">
           <${Chart} title=${t('messagesPerSecond')} unit="/s" points=${points} pick=${(point) => point.perSecond} spanMs=${SPANS[span]} />
-          <${Chart} title=${t('queue')} unit="" points=${points} pick=${(point) => point.waiting} spanMs=${SPANS[span]} />
-          <${Chart} title=${t('connections')} unit="" points=${points} pick=${(point) => point.connections} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('queue')} unit="" points=${points} pick=${(point) => point.waiting} whole spanMs=${SPANS[span]} />
+          <${Chart} title=${t('connections')} unit="" points=${points} pick=${(point) => point.connections} whole spanMs=${SPANS[span]} />
           <${Chart} title=${t('commitTime')} unit="ms" points=${points} pick=${(point) => point.commitMs} spanMs=${SPANS[span]} />
         </div>
       </section>

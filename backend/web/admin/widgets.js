@@ -23,10 +23,10 @@ class WidgetForm extends Component {
     return html`
       <form class="panel widget-form" onSubmit=${this.#save}>
         <h2>${widget.key}</h2>
-        <label class="field"><span>${t('shopName')}</span><input class="input" name="name" value=${widget.name} /></label>
-        <label class="field"><span>${t('greetingLabel')}</span><textarea class="input" name="greeting" rows="2">${widget.greeting}</textarea></label>
-        <label class="field"><span>${t('accentLabel')}</span><input class="input" name="accent" value=${widget.accent} placeholder="#14688c" pattern="#[0-9a-fA-F]{6}|" /></label>
-        <label class="field"><span>${t('originsLabel')}</span><textarea class="input" name="origins" rows="3" placeholder="https://shop.example">${(widget.allowed_origins ?? []).join('\n')}</textarea></label>
+        <label class="field"><span>${t('shopName')}</span><input class="input" name="name" defaultValue=${widget.name} /></label>
+        <label class="field"><span>${t('greetingLabel')}</span><textarea class="input" name="greeting" rows="2" defaultValue=${widget.greeting}></textarea></label>
+        <label class="field"><span>${t('accentLabel')}</span><input class="input" name="accent" defaultValue=${widget.accent} placeholder="#14688c" pattern="#[0-9a-fA-F]{6}|" /></label>
+        <label class="field"><span>${t('originsLabel')}</span><textarea class="input" name="origins" rows="3" placeholder="https://shop.example" defaultValue=${(widget.allowed_origins ?? []).join('\n')}></textarea></label>
         <div class="embed"><span>${t('embedCode')}</span><code>${code}</code><button class="button" type="button" onClick=${async () => { await navigator.clipboard?.writeText(code).catch(() => {}); this.setState({ copied: true }); }}><${Icon} name="copy" small />${t(copied ? 'copied' : 'copy')}</button></div>
         <div class="form-actions"><span class=${bad ? 'is-danger' : 'is-said'} role="status">${said}</span><button class="button is-primary" type="submit">${t('save')}</button></div>
       </form>`;

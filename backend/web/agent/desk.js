@@ -9,6 +9,7 @@ import { chime } from './chime.js';
 const LIST_EVERY_MS = 8_000;
 const LIST_SOON_MS = 400;
 const WATCH_EVERY_MS = 3_000;
+const HELD_CONVERSATIONS_MAX = 100; // beyond it, those that are over are forgotten, oldest first
 const HELD_MESSAGES_MAX = 600; // of one conversation in memory; older ones are read again when scrolled to
 
 export class Desk extends Chat {
@@ -106,12 +107,23 @@ export class Desk extends Chat {
 
   async refresh() {
     const [waiting, all, agents] = await Promise.all([
-      this.#list('waiting'), this.tab === 'all' || !this.lists.all ? this.#list('all') : null, this.#ask('/api/agent/agents'),
+      this.#list('waiting'), this.#list('all'), this.#ask('/api/agent/agents'),
     ]);
     if (waiting) this.lists.waiting = waiting;
     if (all) this.lists.all = all;
     for (const agent of agents?.agents ?? []) this.agents.set(agent.id, agent);
+    this.#forget();
     this.changed();
+  }
+
+  /** A console that runs all day keeps its memory: what is over and not in front can be read again. */
+  #forget() {
+    const over = [...this.entries.values()].filter((entry) => entry.id !== this.active && !this.isMineState(entry.state));
+    for (const entry of over.slice(0, Math.max(0, this.entries.size - HELD_CONVERSATIONS_MAX))) {
+      this.entries.delete(entry.id);
+      this.arrived.delete(entry.id);
+      this.#unread.delete(entry.id);
+    }
   }
 
   refreshSoon() {

@@ -33,7 +33,9 @@ export class Palette extends Component {
 
   #rows() {
     const query = this.state.query.trim().toLowerCase();
-    const commands = this.#commands().filter((row) => !query || row.text.toLowerCase().includes(query) || row.more?.toLowerCase().includes(query));
+    const all = this.#commands();
+    const named = all.filter((row) => row.text.toLowerCase().includes(query));
+    const commands = [...named, ...all.filter((row) => !named.includes(row) && row.more?.toLowerCase().includes(query))]; // what it is called goes before what was said
     const found = query ? this.state.found.map((state) => ({ icon: 'search', text: nameOf(state), more: state.last_text, run: () => this.props.desk.go(state.conversation) })) : [];
     return [...commands, ...found].slice(0, ROWS_MAX);
   }

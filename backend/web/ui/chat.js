@@ -7,6 +7,7 @@ const CALM_MS = 2_000;          // a lost connection is shown only after this lo
 const TYPING_MS_MAX = 6_500;    // a typing notice without a successor fades
 const HISTORY_PAGE = 40;
 const CATCH_UP_MAX = 100;
+const KEYS_MAX = 1_000;          // rows that keep the key they had in the outbox
 const HISTORY_RETRY_MS = 3_000;
 
 /** One conversation: its newest state, its messages, who types. */
@@ -194,6 +195,11 @@ export class Chat extends Model {
 
   get waitingToSend() { return this.outbox.filter((item) => item.state === 'waiting').length; }
 
+  #remember(conversation, seq, key) {
+    this.#keys.set(`${conversation}/${seq}`, key);
+    if (this.#keys.size > KEYS_MAX) this.#keys.delete(this.#keys.keys().next().value);
+  }
+
   #touchOutbox() {
     this.#outboxVersion += 1;
     this.changed();
@@ -222,7 +228,7 @@ export class Chat extends Model {
   }
 
   #onMessage(message) {
-    if (message.key) this.#keys.set(`${message.conversation}/${message.seq}`, message.key);
+    if (message.key) this.#remember(message.conversation, message.seq, message.key);
     const entry = this.addMessages(message.conversation, [message]);
     if (entry.typing && !this.isMine(message)) this.#clearTyping(entry);
     if (entry.state && entry.state.seq < message.seq) entry.state = { ...entry.state, seq: message.seq };
@@ -231,8 +237,7 @@ export class Chat extends Model {
 
   #onSent(item) {
     if (item.state === 'sent' && item.seq) {
-      const key = `${item.conversation}/${item.seq}`;
-      this.#keys.set(key, item.key);
+      this.#remember(item.conversation, item.seq, item.key);
       this.addMessages(item.conversation, [{
         conversation: item.conversation, seq: item.seq, at_us: item.at * 1000, sender_role: this.side === 'visitor' ? 'visitor' : 'agent',
         sender: this.welcome?.principal ?? '', sender_name: this.welcome?.name ?? '', session: item.session, n: item.n, content: 'text', text: item.text, system: 'none', close_reason: 'none',

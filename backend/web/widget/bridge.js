@@ -59,7 +59,7 @@ export async function openBridge(prefix) {
 function standalone(prefix) {
   const query = new URLSearchParams(location.search);
   return {
-    embedded: false, local: localStore(prefix), tab: tabStore(prefix), shown: true, page: query.get('page') ?? document.referrer ?? location.href,
+    embedded: false, local: localStore(prefix), tab: tabStore(prefix), shown: true, page: query.get('page') || document.referrer || location.href,
     config: Object.fromEntries(query), post() {}, onShown() {},
   };
 }

@@ -75,7 +75,12 @@ export class Screen extends Component {
   componentDidMount() {
     const { visitor } = this.props;
     visitor.subscribe(() => this.setState({}));
-    visitor.onVisible = () => { if (this.list?.pinned) visitor.seen(); };
+    visitor.onVisible = () => {
+      if (this.list?.pinned) visitor.seen();
+      if (visitor.embedded && matchMedia('(pointer: fine)').matches) this.composer?.focus();
+    };
+    visitor.onVisible();
+    if (visitor.embedded) window.addEventListener('keydown', (event) => { if (event.key === 'Escape' && !event.isComposing) (visitor.asking ? visitor.ask(false) : visitor.minimize()); });
   }
 
   render({ visitor }) {
@@ -103,7 +108,7 @@ export class Screen extends Component {
           <div class="ask" role="alertdialog" aria-label=${t('endChatAsk')}><span>${t('endChatAsk')}</span>
             <button class="button is-quiet" type="button" onClick=${() => visitor.ask(false)}>${t('keepChatting')}</button>
             <button class="button is-danger" type="button" onClick=${() => visitor.end()}>${t('endChat')}</button></div>` : null}
-        <${Composer} id="visitor" draft=${visitor.draft} placeholder=${t(closed ? 'composerClosed' : 'composer')}
+        <${Composer} id="visitor" ref=${(composer) => { this.composer = composer; }} draft=${visitor.draft} placeholder=${t(closed ? 'composerClosed' : 'composer')}
           onDraft=${(text) => visitor.setDraft(text)} onSend=${(text) => visitor.say(text)} onTyping=${(active) => visitor.typing(active)}
           above=${fresh && visitor.questions.length ? html`<ul class="questions" aria-label=${t('questions')}>
             ${visitor.questions.map((question) => html`<li><button type="button" onClick=${() => visitor.say(question)}>${question}</button></li>`)}</ul>` : null} />
