@@ -125,6 +125,8 @@ pub enum Need {
         session: u64,
         /// Number.
         n: u64,
+        /// Where it says that it goes; absent: a visitor's open conversation.
+        to: Id,
     },
     /// A visitor's row.
     Visitor {

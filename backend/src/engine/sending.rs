@@ -162,6 +162,7 @@ impl Engine {
                     principal,
                     session,
                     n,
+                    to: conversation.present().unwrap_or(last.conversation),
                 })? {
                     Found::Sent(sent) => *sent,
                     _ => None,

@@ -79,6 +79,7 @@ impl Tables {
                 principal,
                 session,
                 n,
+                ..
             } => {
                 let found = self.messages.values().find(|row| {
                     row.sender == Some(principal) && row.session == session && row.n == n

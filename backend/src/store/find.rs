@@ -134,6 +134,33 @@ fn walk_back(
         .optional()
 }
 
+/// The newest texts of a conversation with their ids.
+pub fn newest_ids(
+    connection: &Connection,
+    conversation: Id,
+    rows_max: u32,
+    tell: &mut dyn FnMut(Id, u64, u64, Sent),
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT conversation, seq, at_us, body_hash, sender, session, n FROM message
+         WHERE conversation = ?1 ORDER BY seq DESC LIMIT ?2",
+    )?;
+    let mut found = statement.query(params![rows::blob(conversation), rows_max])?;
+    while let Some(row) = found.next()? {
+        let n = rows::bits(row, 6)?;
+        if n > 0 {
+            let sent = Sent {
+                conversation: rows::id(row, 0)?,
+                seq: rows::bits(row, 1)?,
+                at_us: rows::bits(row, 2)?,
+                body_hash: rows::bits(row, 3)?,
+            };
+            tell(rows::id(row, 4)?, rows::bits(row, 5)?, n, sent);
+        }
+    }
+    Ok(())
+}
+
 /// A visitor's row; `None`: they never began a conversation.
 pub fn visitor(connection: &Connection, id: Id) -> Result<Option<VisitorRow>> {
     connection

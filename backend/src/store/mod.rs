@@ -105,6 +105,18 @@ pub trait Store {
     /// If the database cannot be read.
     fn sent(&mut self, principal: Id, session: u64, n: u64) -> Result<Option<Sent>, StoreError>;
 
+    /// Tells (sender, session, n, first answer) of the newest texts of a conversation, newest first, at most
+    /// `rows_max` messages back: after a restart a whole turn of repeats is answered.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn walk_back(
+        &mut self,
+        conversation: Id,
+        rows_max: u32,
+        tell: &mut dyn FnMut(Id, u64, u64, Sent),
+    ) -> Result<(), StoreError>;
+
     /// What an Idempotency-Key was answered, by key.
     ///
     /// # Errors

@@ -221,6 +221,20 @@ impl Store for SqliteStore {
         Ok(find::sent(&self.connection, principal, session, n)?)
     }
 
+    fn walk_back(
+        &mut self,
+        conversation: Id,
+        rows_max: u32,
+        tell: &mut dyn FnMut(Id, u64, u64, Sent),
+    ) -> Result<(), StoreError> {
+        Ok(find::newest_ids(
+            &self.connection,
+            conversation,
+            rows_max,
+            tell,
+        )?)
+    }
+
     fn idempotency_key(
         &mut self,
         principal: Id,

@@ -14,6 +14,7 @@
 
 pub mod careful;
 mod commit;
+mod first_answers;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use shm_bus::RecordCopy;
 use tokio::sync::oneshot;
 
 use self::careful::Careful;
+use self::first_answers::FirstAnswers;
 use crate::app::command::{HttpAnswer, Refusal};
 use crate::app::handle::TurnDoor;
 use crate::app::live_view::{Counters, LIVE_VIEW_MS};
@@ -102,6 +104,9 @@ pub struct Turn<S, G: Gateways, C> {
     /// Who asked over HTTP in this turn; a ticket is an index.
     asked: Vec<Option<Asker>>,
     retry: Option<Retry>,
+    first_answers: FirstAnswers,
+    /// This turn took inputs that an earlier process had committed.
+    settled_taken: bool,
     careful: Careful,
     /// Which ring is visited first.
     first_visit: usize,
@@ -136,6 +141,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             limits,
             asked: Vec::new(),
             retry: None,
+            first_answers: FirstAnswers::default(),
+            settled_taken: false,
             careful: Careful::default(),
             first_visit: 0,
             begun: false,
@@ -197,6 +204,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         self.begun = false;
         self.inputs = 0;
         self.lookups = 0;
+        if !std::mem::take(&mut self.settled_taken) {
+            self.first_answers = FirstAnswers::default();
+        }
         if let Err(error) = self.take_all(now_us, seed) {
             return Stepped::Broken(format!("a lookup failed: {error}"));
         }
@@ -234,10 +244,25 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             journal.input(input);
         }
         self.inputs += 1;
+        let settled = matches!(input, Input::Envelope(envelope) if envelope.settled);
+        self.settled_taken |= settled;
         while let Err(need) = self.engine.apply(input, &mut self.out) {
             self.lookups += 1;
             self.counters.lookups += 1;
-            let found = look_up(&mut self.store, need)?;
+            let found = match need {
+                Need::Sent {
+                    principal,
+                    session,
+                    n,
+                    to,
+                } if settled => {
+                    let known =
+                        self.first_answers
+                            .find(&mut self.store, principal, session, n, to)?;
+                    Found::Sent(known)
+                }
+                need => look_up(&mut self.store, need)?,
+            };
             self.engine.provide(need, found);
         }
         Ok(())
@@ -358,6 +383,7 @@ pub(crate) fn look_up<S: Store>(store: &mut S, need: Need) -> Result<Found, Stor
             principal,
             session,
             n,
+            ..
         } => Found::Sent(store.sent(principal, session, n)?),
         Need::Visitor { id } => Found::Visitor(store.visitor(id)?),
         Need::Conversation { id } => Found::Conversation(store.conversation(id)?.map(Box::new)),

@@ -365,3 +365,32 @@ fn an_agent_who_was_away_when_it_ended_sees_the_end_and_what_was_handed_on_is_ta
         false
     );
 }
+
+#[test]
+fn a_whole_turn_of_leftovers_is_answered_with_its_first_answers_however_far_back() {
+    let mut stage = Stage::new();
+    stage.rules.sends = crate::engine::rate::RateLimit {
+        per_s: 1_000_000,
+        burst: 1_000_000,
+    };
+    stage.restart();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    for n in 1..=700 {
+        stage.send(&visitor, n + 1, conversation, "v");
+        stage.send(&agent, n, conversation, "a");
+    }
+    assert_eq!(
+        stage.turn().step_without_publishing(&mut stage_clock()),
+        Stepped::Worked
+    );
+    stage.restart();
+    stage.settle();
+    let mut seqs = std::collections::BTreeSet::new();
+    for client in [&visitor, &agent] {
+        for result in stage.take(client, "send_result") {
+            assert_eq!(result["outcome"], "duplicate");
+            assert!(seqs.insert(number(&result, "seq")), "{result}");
+        }
+    }
+    assert_eq!(seqs, (4..1_404).collect());
+}

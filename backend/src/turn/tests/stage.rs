@@ -68,6 +68,15 @@ impl Store for FaultyStore {
         self.store.sent(principal, session, n)
     }
 
+    fn walk_back(
+        &mut self,
+        conversation: Id,
+        rows_max: u32,
+        tell: &mut dyn FnMut(Id, u64, u64, Sent),
+    ) -> Result<(), StoreError> {
+        self.store.walk_back(conversation, rows_max, tell)
+    }
+
     fn idempotency_key(
         &mut self,
         principal: Id,
