@@ -86,17 +86,69 @@ impl Engine {
             return Ok(());
         };
         let who = self.who(envelope.address, envelope.principal);
-        match view {
-            View::Send(send) => self.send(envelope, who, &send, out),
-            View::Ack(ack) => self.ack(envelope, who, &ack, out),
+        let applied = match &view {
+            View::Send(send) => self.send(envelope, who, send, out),
+            View::Ack(ack) => self.ack(envelope, who, ack, out),
             View::Typing(_) if envelope.settled => Ok(()),
             View::Typing(typing) => {
-                self.typing(who, &typing, out);
+                self.typing(who, typing, out);
                 Ok(())
             }
-            View::Command(command) => self.command(envelope, who, &command, out),
+            View::Command(command) => self.command(envelope, who, command, out),
             // Hello comes as Opened and Ping is answered by the gateway; the other kinds lead the other way.
             _ => Ok(()),
+        };
+        match applied {
+            Err(Need::Sent { .. } | Need::Conversation { .. }) if !envelope.settled => {
+                match self
+                    .people
+                    .entry(who.id)
+                    .bucket
+                    .take(self.rules.sends, self.now_us)
+                {
+                    Ok(()) => applied,
+                    Err(retry_ms) => {
+                        self.too_many_look_ups(envelope, &view, retry_ms, out);
+                        Ok(())
+                    }
+                }
+            }
+            applied => applied,
+        }
+    }
+
+    /// A look-up costs the turn a read of the store. Old repeats and ids out of memory are rare; who comes with many
+    /// of them waits like one who sends too much. An Ack needs no answer: its client acknowledges again.
+    fn too_many_look_ups(
+        &mut self,
+        envelope: &Envelope<'_>,
+        view: &View<'_>,
+        retry_ms: u32,
+        out: &mut Output,
+    ) {
+        let detail = "too many repeats or unknown ids in too short a time".into();
+        let refusal = Refusal {
+            reason: Reason::RateLimited,
+            detail,
+            retry_ms,
+        };
+        self.count_refusal(refusal.reason);
+        match view {
+            View::Send(send) => {
+                let mut result = Answer::new(envelope.address, send.n());
+                result.refused(&refusal);
+                out.effects.push(result.into_effect());
+            }
+            View::Command(command) => {
+                let (to, request) = (envelope.address, command.request());
+                out.effects.push(Effect::Refused {
+                    to,
+                    request,
+                    field: "",
+                    refusal,
+                });
+            }
+            _ => {}
         }
     }
 

@@ -333,3 +333,26 @@ fn a_late_acknowledgement_of_a_closed_conversation_counts_even_when_it_left_memo
     stage.settle();
     assert_eq!(stage.ledger().delivered_to_visitor, 1);
 }
+
+#[test]
+fn who_makes_the_turn_look_things_up_all_the_time_has_to_wait() {
+    let mut stage = Stage::new();
+    let (_, visitor, conversation) = chat(&mut stage);
+    for n in 2..=4 {
+        stage.send(&visitor, n, conversation, "m");
+    }
+    stage.settle();
+    stage.take_all(&visitor);
+    let before = stage.handle.as_ref().unwrap().live().counters.lookups;
+    for round in 0..500_u64 {
+        stage.send(&visitor, 1, conversation, "hello");
+        stage.ack(&visitor, Id(u128::from(round) + 1_000_000), 1, 1);
+    }
+    stage.settle();
+    stage.pass(1_000);
+    let lookups = stage.handle.as_ref().unwrap().live().counters.lookups - before;
+    assert!(lookups <= 40, "{lookups}");
+    let results = stage.take(&visitor, "send_result");
+    assert_eq!(results.len(), 500, "each is answered");
+    assert_eq!(results.last().unwrap()["reason"], "rate_limited");
+}
