@@ -269,6 +269,7 @@ fn apply(engine: &mut Engine, store: &mut SqliteStore, input: &Input<'_>, out: &
                 principal,
                 session,
                 n,
+                ..
             } => Found::Sent(store.sent(principal, session, n).unwrap()),
             Need::Visitor { id } => Found::Visitor(store.visitor(id).unwrap()),
             Need::Conversation { id } => {
