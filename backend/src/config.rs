@@ -39,6 +39,8 @@ pub struct Config {
     pub checkpoint_every_ms: u64,
     /// How long a commit waits for another process's lock on the database before it counts as busy.
     pub database_busy_ms_max: u64,
+    /// Events kept for webhooks and other nodes; at the bound the oldest leave.
+    pub outbox_rows_max: u64,
     /// Page cache of the writing connection.
     pub writer_cache_bytes: u64,
     /// Memory-mapped part of the database file, for readers; 0 = none. Mapped, a disk that fails kills the process
@@ -131,6 +133,7 @@ impl Default for Config {
             wal_bytes_max: 128 << 20,
             checkpoint_every_ms: 500,
             database_busy_ms_max: 50,
+            outbox_rows_max: 100_000,
             writer_cache_bytes: 64 << 20,
             database_mmap_bytes: 0,
             turn_inputs_max: 4096,

@@ -396,6 +396,44 @@ fn the_window_is_bounded_and_has_no_hole() {
 }
 
 #[test]
+fn the_outbox_is_bounded_and_its_oldest_events_leave_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounded = StoreOptions {
+        outbox_rows_max: 10,
+        ..options(dir.path())
+    };
+    let event = |n| OutboxRow {
+        site_id: 1,
+        id: support::id(n),
+        at_us: NOW_US,
+        kind: "conversation.opened".to_owned(),
+        conversation: support::id(1),
+        payload_json: "{}".to_owned(),
+    };
+    let kept = || -> (i64, Vec<u8>) {
+        let connection = rusqlite::Connection::open(dir.path().join("tidegate.db")).unwrap();
+        let sql = "SELECT count(*), min(id) FROM outbox";
+        let found = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        found.unwrap()
+    };
+    // Also over a restart: the rows are counted, not remembered.
+    for half in [0..12, 12..25] {
+        let mut store = SqliteStore::open(&bounded).unwrap();
+        for n in half.clone() {
+            let outbox = vec![event(2 * n), event(2 * n + 1)];
+            store
+                .submit(&WriteSet {
+                    outbox,
+                    ..WriteSet::default()
+                })
+                .unwrap();
+        }
+        let oldest = support::id(2 * half.end - 10).0.to_be_bytes().to_vec();
+        assert_eq!(kept(), (10, oldest));
+    }
+}
+
+#[test]
 fn the_database_and_its_log_are_for_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -76,7 +77,11 @@ pub async fn login(
         .check(password, row.as_ref().map(|row| row.password_hash.clone()))
         .await?;
     let (Some(row), true) = (row, good) else {
-        tracing::info!(%address, "login refused");
+        state
+            .counters
+            .logins_refused
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%address, "login refused");
         return Err(Problem::new(Reason::BadToken, "user or password is wrong"));
     };
     state.limits.logins_by_address.give_back(&address);

@@ -54,6 +54,9 @@ pub async fn guard(State(state): State<Arc<HttpState>>, request: Request, next: 
     if let Some(counter) = state.counters.responses.get(class) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        state.counters.rate_limited.fetch_add(1, Ordering::Relaxed);
+    }
     let headers = response.headers_mut();
     if cross_origin {
         allow_origin(&state, headers, origin.as_ref(), preflight);

@@ -203,4 +203,14 @@ fn process(text: &mut Text, state: &HttpState) {
         "requests that took too long",
         load(&http.timeouts),
     );
+    text.counter(
+        "http_rate_limited_total",
+        "requests refused for coming too often",
+        load(&http.rate_limited),
+    );
+    text.counter(
+        "logins_refused_total",
+        "logins with a wrong user or password",
+        load(&http.logins_refused),
+    );
 }

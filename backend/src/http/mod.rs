@@ -86,6 +86,8 @@ struct Counters {
     responses: [AtomicU64; 5],
     connections: AtomicU64,
     timeouts: AtomicU64,
+    logins_refused: AtomicU64,
+    rate_limited: AtomicU64,
 }
 
 impl HttpState {

@@ -45,6 +45,8 @@ pub struct StoreOptions {
     pub checkpoint_every_ms: u64,
     /// How much a load keeps in memory.
     pub bounds: LoadBounds,
+    /// See [`Config::outbox_rows_max`].
+    pub outbox_rows_max: u64,
     /// Site of the rows that opening may have to make.
     pub site_id: u32,
     /// The server's time.
@@ -70,6 +72,7 @@ impl StoreOptions {
                 window_bytes_max: config.window_bytes_max,
                 sessions_max: config.sessions_max,
             },
+            outbox_rows_max: config.outbox_rows_max,
             site_id: config.site_id,
             now_us: crate::auth::now_us(),
             random: crate::auth::random::u64()
@@ -101,6 +104,7 @@ pub struct SqliteStore {
     checkpointer: Option<Checkpointer>,
     place: Place,
     bounds: LoadBounds,
+    outbox: Outbox,
     owner_epoch: u64,
     index: Index,
     history_may_be_lost: bool,
@@ -125,6 +129,12 @@ impl SqliteStore {
         )?;
         let opened = become_owner(&connection, options)?;
         open::set_synchronous(&connection, options.synchronous)?;
+        let outbox = Outbox {
+            rows: connection.query_row("SELECT count(*) FROM outbox", [], |row| {
+                super::rows::bits(row, 0)
+            })?,
+            rows_max: options.outbox_rows_max,
+        };
         let checkpointer = match options.checkpoint_every_ms {
             0 => None,
             every_ms => Some(Checkpointer::start(
@@ -138,6 +148,7 @@ impl SqliteStore {
             checkpointer,
             place: options.place.clone(),
             bounds: options.bounds,
+            outbox,
             owner_epoch: opened.owner_epoch,
             index: Index(0),
             history_may_be_lost: opened.history_may_be_lost,
@@ -170,7 +181,7 @@ impl SqliteStore {
         checkpoint::checkpoint(&self.connection, "TRUNCATE").map(|_| ())
     }
 
-    fn commit(&self, writes: &WriteSet) -> Result<(), CommitError> {
+    fn commit(&mut self, writes: &WriteSet) -> Result<(), CommitError> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let owner_epoch = meta_value(&self.connection, own_meta::OWNER_EPOCH)?;
@@ -181,7 +192,9 @@ impl SqliteStore {
             )));
         }
         write::write(&self.connection, self.owner_epoch, writes)?;
+        let outbox = self.outbox.after(&self.connection, writes.outbox.len())?;
         transaction.commit()?;
+        self.outbox = outbox;
         Ok(())
     }
 }
@@ -274,6 +287,36 @@ impl Store for SqliteStore {
         set_meta(&self.connection, own_meta::CLEAN, 1)?;
         self.checkpoint()?;
         self.connection.close().map_err(|(_, error)| error.into())
+    }
+}
+
+/// How much waits to be told to others.
+///
+/// **The rule at the bound.** The oldest rows leave, in the transaction of those that come: whoever has not fetched
+/// them by then has to read the conversations themselves.
+#[derive(Debug, Clone, Copy)]
+struct Outbox {
+    rows: u64,
+    rows_max: u64,
+}
+
+impl Outbox {
+    /// As it is with some rows more; the oldest are removed if they are too many.
+    fn after(self, connection: &Connection, more: usize) -> rusqlite::Result<Self> {
+        let rows = self.rows + more as u64;
+        let excess = rows.saturating_sub(self.rows_max);
+        if more == 0 || excess == 0 {
+            return Ok(Self { rows, ..self });
+        }
+        let removed = connection
+            .prepare_cached(
+                "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?1)",
+            )?
+            .execute([excess.cast_signed()])?;
+        Ok(Self {
+            rows: rows - removed as u64,
+            ..self
+        })
     }
 }
 

@@ -53,6 +53,7 @@ pub fn options(dir: &Path) -> StoreOptions {
             window_bytes_max: 1 << 20,
             sessions_max: 1_000,
         },
+        outbox_rows_max: 1_000,
         site_id: 1,
         now_us: NOW_US,
         random: 0x1234_5678_9abc_def0,

@@ -202,6 +202,7 @@ pub fn open_store(database: PathBuf, now_us: u64, random: u64) -> SqliteStore {
             window_bytes_max: 1 << 20,
             sessions_max: 1_000,
         },
+        outbox_rows_max: 1_000,
         site_id: 1,
         now_us,
         random,
