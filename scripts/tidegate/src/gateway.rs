@@ -59,6 +59,8 @@ enum EchoWay {
 /// Runs until told to stop.
 pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitCode> {
     parent::die_with_supervisor();
+    tidegate_shm_bus::exit_on_truncation()
+        .context("cannot install the handler for a truncated bus")?;
     let told = signals::listen()?;
     let level = logging::start(&settings.log, &settings.data_dir)?;
     let handle = Handle::new()?;
