@@ -13,8 +13,7 @@ use crate::{gateway, logging, parent};
 /// Runs until told to stop.
 pub fn run(settings: Settings) -> Result<ExitCode> {
     parent::die_with_supervisor();
-    tidegate_shm_bus::exit_on_truncation()
-        .context("cannot install the handler for a truncated bus")?;
+    shm_bus::exit_on_truncation().context("cannot install the handler for a truncated bus")?;
     let told = signals::listen()?;
     let level = logging::start(&settings.log, &settings.data_dir)?;
     let shutdown = Shutdown::new();

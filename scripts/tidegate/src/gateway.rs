@@ -59,8 +59,7 @@ enum EchoWay {
 /// Runs until told to stop.
 pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitCode> {
     parent::die_with_supervisor();
-    tidegate_shm_bus::exit_on_truncation()
-        .context("cannot install the handler for a truncated bus")?;
+    shm_bus::exit_on_truncation().context("cannot install the handler for a truncated bus")?;
     let told = signals::listen()?;
     let level = logging::start(&settings.log, &settings.data_dir)?;
     let handle = Handle::new()?;
