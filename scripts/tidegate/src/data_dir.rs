@@ -263,14 +263,15 @@ mod tests {
     #[test]
     fn a_second_supervisor_is_told_who_has_the_directory() {
         let scratch = tempfile::tempdir().expect("a temporary directory");
-        create(scratch.path()).expect("the directory is ours");
-        let held = lock(scratch.path()).expect("nobody holds it");
-        let error = lock(scratch.path()).expect_err("it is held").to_string();
+        let directory = scratch.path().join("data");
+        create(&directory).expect("a fresh directory is made");
+        let held = lock(&directory).expect("nobody holds it");
+        let error = lock(&directory).expect_err("it is held").to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(held);
         // Another test may have forked meanwhile: its child holds a copy until it has become another program.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while let Err(error) = lock(scratch.path()) {
+        while let Err(error) = lock(&directory) {
             assert!(std::time::Instant::now() < deadline, "still held: {error}");
             std::thread::yield_now();
         }
