@@ -92,11 +92,34 @@ story('the palette finds a conversation and the arrows of the keyboard move thro
   await agent.page.getByRole('option').first().waitFor();
   await agent.page.keyboard.press('Enter');
   await agent.hears('first in line');
-  const before = await agent.page.evaluate(() => location.hash);
+  const front = () => agent.page.locator('.row.is-active').evaluate((row) => [...row.parentNode.children].indexOf(row));
+  while (await front() > 0) await agent.page.keyboard.press('Alt+ArrowUp');
   await agent.page.keyboard.press('Alt+ArrowDown');
-  await agent.page.keyboard.press('Alt+ArrowUp');
-  await agent.page.keyboard.press('Alt+ArrowUp');
-  await until('another one is in front', async () => (await agent.page.evaluate(() => location.hash)) !== before);
+  await until('the second row is in front', async () => (await front()) === 1);
+});
+
+test('on a phone the console shows one column at a time, and back goes back', { skip, timeout: 60_000 }, async () => {
+  const made = await stack.ask('/api/admin/agents', { method: 'POST', token: stack.token, body: { user: 'mobile', name: 'Mobile' } });
+  await agent.status('Away');
+  const mobile = await Agent.signIn(browser, stack, { user: 'mobile', password: made.password, phone: true });
+  const visitor = await Visitor.arrive(browser, stack);
+  await visitor.say('to the phone');
+  await mobile.take('to the phone');
+  await mobile.hears('to the phone');
+  assert.equal(await mobile.page.locator('.list').isVisible(), false);
+  await mobile.say('from the phone');
+  await visitor.hears('from the phone');
+  await mobile.page.getByRole('button', { name: 'Customer details' }).click();
+  await mobile.page.getByRole('heading', { name: 'Earlier chats' }).waitFor();
+  assert.equal(await mobile.page.locator('.composer-field').isVisible(), false);
+  await mobile.page.goBack();
+  await mobile.page.locator('.composer-field').waitFor();
+  await mobile.page.locator('.head-back').click();
+  await mobile.page.locator('.row-button', { hasText: 'from the phone' }).waitFor();
+  assert.equal(await mobile.page.locator('.composer-field').count(), 0);
+  assert.deepEqual(mobile.errors, []);
+  await mobile.context.close();
+  await visitor.context.close();
 });
 
 test('a supervisor sees the numbers, adds an agent, and the one-time password works', { skip, timeout: 60_000 }, async () => {

@@ -65,9 +65,9 @@ export class Visitor extends Person {
 }
 
 export class Agent extends Person {
-  static async signIn(browser, stack, { user = stack.user, password = stack.password, online = true } = {}) {
+  static async signIn(browser, stack, { user = stack.user, password = stack.password, online = true, phone = false } = {}) {
     const agent = new Agent();
-    agent.context = await browser.newContext({ locale: 'en-GB', viewport: { width: 1280, height: 800 } });
+    agent.context = await browser.newContext({ locale: 'en-GB', ...(phone ? { ...MOBILE, viewport: { width: 390, height: 844 } } : { viewport: { width: 1280, height: 800 } }) });
     agent.page = await agent.context.newPage();
     agent.view = agent.page;
     listen(agent.page, agent.errors);

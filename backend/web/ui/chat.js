@@ -230,6 +230,8 @@ export class Chat extends Model {
   #onMessage(message) {
     if (message.key) this.#remember(message.conversation, message.seq, message.key);
     const entry = this.addMessages(message.conversation, [message]);
+    const { size } = entry.timeline;
+    if (size > (this.isShown(entry) ? 4 : 1.2) * this.messages_max) entry.timeline.trim();
     if (entry.typing && !this.isMine(message)) this.#clearTyping(entry);
     if (entry.state && entry.state.seq < message.seq) entry.state = { ...entry.state, seq: message.seq };
     this.messageCame?.(entry, message);
