@@ -21,6 +21,7 @@ pub mod local;
 pub mod news;
 pub mod port;
 pub mod publish;
+mod pull;
 pub mod seat;
 
 use std::collections::{BTreeMap, VecDeque};

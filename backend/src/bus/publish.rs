@@ -10,17 +10,17 @@ use tidegate_protocol::{Id, Kind, bus, fb, limits, message};
 use zerocopy::IntoBytes;
 
 use super::Bus;
-use super::cold::{ColdPage, ColdReader, ColdRequest};
+use super::cold::ColdReader;
 use super::decode::STATE_BYTES_MAX;
 use super::delivery::{Follow, receipt_bit};
 use super::link::{Gateways, Link};
 use super::port::Sent;
+use crate::engine::Engine;
 use crate::engine::command::Refusal;
 use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
 use crate::engine::effect::{About, Detail, Effect, Resume};
 use crate::engine::kinds::{Outcome, Side};
-use crate::engine::{Engine, encode_message};
 
 /// Bytes of conversations in one Welcome; the rest follow as ConversationState.
 const WELCOME_BYTES_MAX: usize = limits::ENVELOPE_PAYLOAD_BYTES_MAX - STATE_BYTES_MAX;
@@ -494,272 +494,8 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         self.builder = builder;
     }
 
-    /// Sends a connection what it lacks of one conversation, up to a seq, as far as there is room, credit and memory.
-    fn pull(
-        &mut self,
-        engine: &Engine,
-        connection: ConnectionKey,
-        conversation: ConversationKey,
-        up_to: u64,
-    ) -> Sent {
-        let Some(delivery) = self.deliveries.get(connection) else {
-            return Sent::Yes;
-        };
-        let address = delivery.address;
-        if delivery.behind {
-            return Sent::NoRoom;
-        }
-        let Some(found) = engine.conversations().get(conversation) else {
-            return Sent::Yes;
-        };
-        loop {
-            let Some(follow) = self.follow_mut(connection, conversation) else {
-                return Sent::Yes;
-            };
-            if follow.cursor >= up_to || follow.cold || !follow.may_push() {
-                return Sent::Yes;
-            }
-            let seq = follow.cursor + 1;
-            let entry = found
-                .position_of(seq)
-                .and_then(|position| engine.window().get(position));
-            let Some(entry) = entry else {
-                let after = follow.cursor;
-                self.ask_cold(ColdRequest {
-                    connection,
-                    address,
-                    conversation,
-                    id: found.row.id,
-                    after,
-                });
-                return Sent::Yes;
-            };
-            if self.offer(address, Kind::Message, entry.at_us, entry.payload) == Sent::NoRoom {
-                self.set_behind(connection);
-                return Sent::NoRoom;
-            }
-            if let Some(follow) = self.follow_mut(connection, conversation) {
-                follow.pushed(seq, entry.payload.len(), engine.view_us());
-            }
-        }
-    }
-
-    /// Sends a connection everything that it lacks.
-    fn catch_up(&mut self, engine: &Engine, connection: ConnectionKey) -> Sent {
-        if self.flush(engine, connection) == Sent::NoRoom {
-            return Sent::NoRoom;
-        }
-        let count = self
-            .deliveries
-            .get(connection)
-            .map_or(0, |delivery| delivery.follows.len());
-        for index in 0..count {
-            let Some(delivery) = self.deliveries.get(connection) else {
-                break;
-            };
-            let Some(follow) = delivery.follows.get(index).copied() else {
-                break;
-            };
-            let Some(found) = engine.conversations().get(follow.conversation) else {
-                continue;
-            };
-            if follow.cursor < found.seq
-                && self.pull(engine, connection, follow.conversation, found.seq) == Sent::NoRoom
-            {
-                return Sent::NoRoom;
-            }
-        }
-        Sent::Yes
-    }
-
-    /// Sends a connection the states and receipts that changed.
-    fn flush(&mut self, engine: &Engine, connection: ConnectionKey) -> Sent {
-        let Some(delivery) = self.deliveries.get(connection) else {
-            return Sent::Yes;
-        };
-        if delivery.behind {
-            return Sent::NoRoom;
-        }
-        let (address, count) = (delivery.address, delivery.follows.len());
-        let mut builder = std::mem::take(&mut self.builder);
-        let mut sent = Sent::Yes;
-        for index in 0..count {
-            let Some(follow) = self
-                .deliveries
-                .get(connection)
-                .and_then(|d| d.follows.get(index))
-                .copied()
-            else {
-                break;
-            };
-            if (!follow.state && follow.receipts == 0)
-                || engine.conversations().get(follow.conversation).is_none()
-            {
-                continue;
-            }
-            sent = self.flush_one(engine, address, &follow, &mut builder);
-            if sent == Sent::NoRoom {
-                break;
-            }
-            if let Some(follow) = self.follow_mut(connection, follow.conversation) {
-                follow.state = false;
-                follow.receipts = 0;
-            }
-        }
-        self.builder = builder;
-        if sent == Sent::NoRoom {
-            self.set_behind(connection);
-        }
-        sent
-    }
-
-    /// The state carries both sides' marks: with it no receipt is needed.
-    fn flush_one(
-        &mut self,
-        engine: &Engine,
-        address: Address,
-        follow: &Follow,
-        builder: &mut flatbuffers::FlatBufferBuilder<'static>,
-    ) -> Sent {
-        if follow.state {
-            let payload = engine
-                .state_of(follow.conversation, 0, true)
-                .encode(builder);
-            return self.offer(address, Kind::ConversationState, engine.view_us(), payload);
-        }
-        for side in [Side::Visitor, Side::Agent] {
-            if follow.receipts & receipt_bit(side) != 0 {
-                let payload = engine.receipt_of(follow.conversation, side).encode(builder);
-                if self.offer(address, Kind::Receipt, engine.view_us(), payload) == Sent::NoRoom {
-                    return Sent::NoRoom;
-                }
-            }
-        }
-        Sent::Yes
-    }
-
-    fn ask_cold(&mut self, request: ColdRequest) {
-        if self.cold.request(request) {
-            if let Some(follow) = self.follow_mut(request.connection, request.conversation) {
-                follow.cold = true;
-            }
-        } else {
-            let waits = self.deliveries.get_mut(request.connection);
-            if waits
-                .is_some_and(|delivery| !std::mem::replace(&mut delivery.waits_for_reader, true))
-            {
-                self.cold_waiting.push_back(request.connection);
-            }
-        }
-    }
-
-    /// A page came: it goes to the one who asked, if that one still is there and still lacks it.
-    fn hand_out(&mut self, engine: &Engine, page: &ColdPage) {
-        let Some(request) = page.request else { return };
-        let same = self
-            .deliveries
-            .get(request.connection)
-            .is_some_and(|d| d.address == request.address);
-        if !same {
-            return;
-        }
-        let Some(follow) = self.follow_mut(request.connection, request.conversation) else {
-            return;
-        };
-        follow.cold = false;
-        let mut builder = std::mem::take(&mut self.builder);
-        for row in &page.messages {
-            let Some(follow) = self.follow_mut(request.connection, request.conversation) else {
-                break;
-            };
-            if row.conversation != request.id || !follow.may_push() {
-                break;
-            }
-            if row.seq != follow.cursor + 1 {
-                continue;
-            }
-            let payload = encode_message(
-                &mut builder,
-                row,
-                page.text(row.sender_name),
-                page.text(row.text),
-            );
-            if self.offer(request.address, Kind::Message, row.at_us, payload) == Sent::NoRoom {
-                self.set_behind(request.connection);
-                break;
-            }
-            self.tally.replayed_cold += 1;
-            if let Some(follow) = self.follow_mut(request.connection, request.conversation) {
-                follow.pushed(row.seq, payload.len(), engine.view_us());
-            }
-        }
-        self.builder = builder;
-        if page.messages.is_empty() {
-            // Unreadable, or removed by retention: asking again at once would go round and round.
-            tracing::warn!(conversation = %request.id, after = request.after, "a page of history came back empty");
-            return;
-        }
-        self.catch_up(engine, request.connection);
-    }
-
-    fn follow_mut(
-        &mut self,
-        connection: ConnectionKey,
-        conversation: ConversationKey,
-    ) -> Option<&mut Follow> {
-        self.deliveries
-            .get_mut(connection)?
-            .follow_mut(conversation)
-    }
-
-    fn mark(
-        &mut self,
-        conversation: ConversationKey,
-        except: Option<ConnectionKey>,
-        edit: impl Fn(&mut Follow),
-    ) {
-        for index in 0..self.deliveries.follower_count(conversation) {
-            if let Some(connection) = self.deliveries.follower(conversation, index)
-                && Some(connection) != except
-            {
-                self.mark_one(connection, conversation, &edit);
-            }
-        }
-    }
-
-    fn mark_one(
-        &mut self,
-        connection: ConnectionKey,
-        conversation: ConversationKey,
-        edit: impl Fn(&mut Follow),
-    ) {
-        let Some(delivery) = self.deliveries.get_mut(connection) else {
-            return;
-        };
-        if let Some(follow) = delivery.follow_mut(conversation) {
-            edit(follow);
-        }
-        if !std::mem::replace(&mut delivery.dirty, true) {
-            self.dirty.push(connection);
-        }
-    }
-
-    fn set_behind(&mut self, connection: ConnectionKey) {
-        let Some(delivery) = self.deliveries.get_mut(connection) else {
-            return;
-        };
-        if std::mem::replace(&mut delivery.behind, true) {
-            return;
-        }
-        let address = delivery.address;
-        self.tally.marked_behind += 1;
-        if let Some((port, _)) = self.port_of(address.gateway, usize::from(address.shard)) {
-            port.behind.push_back(connection);
-        }
-    }
-
     /// The port of a shard; `None` once its gateway is gone: nothing is written for it any more.
-    fn port_of(
+    pub(super) fn port_of(
         &mut self,
         instance: u64,
         shard: usize,
@@ -791,7 +527,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
     }
 
     /// Writes an envelope if there is room for it. A gateway that is gone takes everything.
-    fn offer(&mut self, to: Address, kind: Kind, at_us: u64, payload: &[u8]) -> Sent {
+    pub(super) fn offer(&mut self, to: Address, kind: Kind, at_us: u64, payload: &[u8]) -> Sent {
         let header = header(to, bus::ENVELOPE_DOWN, u16::from(kind as u8), at_us);
         let Some((port, producer)) = self.port_of(to.gateway, usize::from(to.shard)) else {
             return Sent::Yes;
