@@ -13,6 +13,7 @@ let agent;
 before(async () => {
   if (skip) return;
   [stack, browser] = await Promise.all([Stack.start(), launch()]);
+  await stack.ask('/api/admin/agents', { method: 'PATCH', token: stack.token, body: { id: stack.agent.id, capacity: 100 } });
   agent = await Agent.signIn(browser, stack);
 }, { timeout: 60_000 });
 
@@ -76,6 +77,26 @@ story('two tabs of one visitor show one conversation', async () => {
   assert.deepEqual(await first.texts(), await second.texts());
   assert.equal((await agent.texts()).filter((text) => text.includes('tab')).length, 3);
   await first.context.close();
+});
+
+story('a duplicated tab, with its copy of sessionStorage, sends under a name of its own', async () => {
+  for (const shop of [undefined, `${stack.origin}/`]) { // the page of its own, and the iframe of the launcher
+    const first = await Visitor.arrive(browser, stack, { shop, context: shop && await browser.newContext({ locale: 'en-GB' }) });
+    await first.say('the original speaks');
+    await first.view.locator('.tick.is-sent, .tick.is-delivered, .tick.is-read').first().waitFor();
+    const [page] = await Promise.all([first.context.waitForEvent('page'), first.page.evaluate(() => { window.open(location.href); })]);
+    const copy = new Visitor();
+    copy.page = page;
+    copy.view = page;
+    if (shop) await copy.attach();
+    await copy.view.locator('.message.is-own', { hasText: 'the original speaks' }).waitFor();
+    for (let i = 1; i <= 5; i += 1) await Promise.all([first.say(`original ${i}`), copy.say(`copy ${i}`)]);
+    for (const tab of [first, copy]) await until('both tabs hold all eleven', async () => (await tab.texts()).length === 11);
+    assert.deepEqual(await first.texts(), await copy.texts());
+    assert.equal(new Set(await first.texts()).size, 11);
+    assert.equal(await first.view.getByText('opened in another window').count() + await copy.view.getByText('opened in another window').count(), 0);
+    await first.context.close();
+  }
 });
 
 story('in a hidden tab a message stays at delivered until somebody looks', async () => {

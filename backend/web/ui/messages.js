@@ -23,6 +23,12 @@ export function systemText(message, side) {
   }
 }
 
+/** Why it wasn't sent, where a person can do something about it, and what to do. */
+function failureText(reason) {
+  const why = reason && t('failedReason', reason);
+  return why ? `${why} · ${t('retry')}` : t('sendAgain');
+}
+
 class Bubble extends Component {
   shouldComponentUpdate(next) {
     const a = this.props.row;
@@ -42,7 +48,7 @@ class Bubble extends Component {
             : row.showTick ? html`<${Tick} state=${row.state} label=${t(TICK_LABELS[row.state])} />` : null}</span>` : null}
           <p class="bubble" title=${exactTime(row.at)}><span class="only-for-readers">${label}: </span>${richText(row.text)}</p>
         </div>
-        ${failed ? html`<button class="message-failed" type="button" onClick=${() => onFailed?.(row.item)}>${row.reason ? `${t('failedReason', row.reason) ?? t('tickFailed')} · ${t('retry')}` : t('sendAgain')}</button>`
+        ${failed ? html`<button class="message-failed" type="button" onClick=${() => onFailed?.(row.item)}>${failureText(row.reason)}</button>`
           : row.ends ? html`<time class="message-time numeric" datetime=${new Date(row.at / 1000).toISOString()}>${clockTime(row.at)}</time>` : null}
       </li>`;
   }
