@@ -45,6 +45,8 @@ pub struct Follow {
     pub receipts: u8,
     /// A page is being read for it.
     pub cold: bool,
+    /// It no longer is theirs: the next state says so and ends the following.
+    pub leaving: bool,
 }
 
 impl Follow {
@@ -61,13 +63,14 @@ impl Follow {
             state: false,
             receipts: 0,
             cold: false,
+            leaving: false,
         }
     }
 
     /// Whether more may be pushed before the next Ack.
     #[must_use]
     pub const fn may_push(&self) -> bool {
-        self.in_flight_bytes < self.window_bytes
+        !self.leaving && self.in_flight_bytes < self.window_bytes
     }
 
     /// A message went out.

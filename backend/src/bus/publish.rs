@@ -124,16 +124,12 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             } => {
                 let connections: Vec<_> = engine.connections().of(*principal).collect();
                 for connection in connections {
-                    if self
-                        .deliveries
-                        .follow(connection, Follow::new(*conversation, *cursor))
-                    {
-                        if let Some(follow) = self.follow_mut(connection, *conversation) {
-                            follow.state = true;
-                        }
-                        self.flush(engine, connection);
-                        self.pull(engine, connection, *conversation, *seq);
-                    }
+                    self.join(
+                        engine,
+                        connection,
+                        Follow::new(*conversation, *cursor),
+                        *seq,
+                    );
                 }
             }
             Effect::Left {
@@ -142,13 +138,10 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             } => {
                 let connections: Vec<_> = engine.connections().of(*principal).collect();
                 for connection in connections {
-                    if self
-                        .deliveries
-                        .get_mut(connection)
-                        .is_some_and(|d| d.follow_mut(*conversation).is_some())
-                    {
-                        self.deliveries.unfollow(connection, *conversation);
-                        self.say_left(engine, connection, *conversation);
+                    if let Some(follow) = self.follow_mut(connection, *conversation) {
+                        follow.leaving = true;
+                        follow.state = true;
+                        self.flush(engine, connection);
                     }
                 }
             }
@@ -160,6 +153,21 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             Effect::Forgotten { conversation } => self.deliveries.forget(*conversation),
             Effect::Http { .. } => {}
         }
+    }
+
+    /// A connection follows a conversation from now on: the state first, then what it lacks.
+    fn join(&mut self, engine: &Engine, connection: ConnectionKey, follow: Follow, seq: u64) {
+        let conversation = follow.conversation;
+        let news = self.deliveries.follow(connection, follow);
+        let Some(follow) = self.follow_mut(connection, conversation) else {
+            return;
+        };
+        if !news && !std::mem::take(&mut follow.leaving) {
+            return;
+        }
+        follow.state = true;
+        self.flush(engine, connection);
+        self.pull(engine, connection, conversation, seq);
     }
 
     /// A client has what it was sent: it may be sent more; of a conversation that is over it needs no more.
@@ -433,26 +441,6 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 }
             }
         }
-        self.builder = builder;
-    }
-
-    /// The conversation is no longer theirs.
-    fn say_left(
-        &mut self,
-        engine: &Engine,
-        connection: ConnectionKey,
-        conversation: ConversationKey,
-    ) {
-        let Some(address) = self
-            .deliveries
-            .get(connection)
-            .map(|delivery| delivery.address)
-        else {
-            return;
-        };
-        let mut builder = std::mem::take(&mut self.builder);
-        let payload = engine.state_of(conversation, 0, false).encode(&mut builder);
-        self.answer(address, Kind::ConversationState, engine.view_us(), payload);
         self.builder = builder;
     }
 

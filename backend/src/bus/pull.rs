@@ -100,18 +100,17 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         if delivery.behind {
             return Sent::NoRoom;
         }
-        let (address, count) = (delivery.address, delivery.follows.len());
+        let address = delivery.address;
         let mut builder = std::mem::take(&mut self.builder);
         let mut sent = Sent::Yes;
-        for index in 0..count {
-            let Some(follow) = self
-                .deliveries
-                .get(connection)
-                .and_then(|d| d.follows.get(index))
-                .copied()
-            else {
-                break;
-            };
+        let mut index = 0;
+        while let Some(follow) = self
+            .deliveries
+            .get(connection)
+            .and_then(|d| d.follows.get(index))
+            .copied()
+        {
+            index += 1;
             if (!follow.state && follow.receipts == 0)
                 || engine.conversations().get(follow.conversation).is_none()
             {
@@ -121,7 +120,10 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             if sent == Sent::NoRoom {
                 break;
             }
-            if let Some(follow) = self.follow_mut(connection, follow.conversation) {
+            if follow.leaving {
+                self.deliveries.unfollow(connection, follow.conversation);
+                index -= 1;
+            } else if let Some(follow) = self.follow_mut(connection, follow.conversation) {
                 follow.state = false;
                 follow.receipts = 0;
             }
@@ -143,7 +145,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
     ) -> Sent {
         if follow.state {
             let payload = engine
-                .state_of(follow.conversation, 0, true)
+                .state_of(follow.conversation, 0, !follow.leaving)
                 .encode(builder);
             return self.offer(address, Kind::ConversationState, engine.view_us(), payload);
         }

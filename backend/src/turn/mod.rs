@@ -375,8 +375,21 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     }
 }
 
-/// One point read.
+/// How often a look-up is tried while another process holds the database; each try waits as the store is configured.
+const LOOK_UP_TRIES_MAX: u32 = 100;
+
+/// One point read. Readers do not wait for writers, so `Busy` is rare and passes.
 pub(crate) fn look_up<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError> {
+    let mut tries = 1;
+    loop {
+        match look_up_once(store, need) {
+            Err(StoreError::Busy(_)) if tries < LOOK_UP_TRIES_MAX => tries += 1,
+            found => return found,
+        }
+    }
+}
+
+fn look_up_once<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError> {
     Ok(match need {
         Need::Session { principal, session } => Found::Session(store.session(principal, session)?),
         Need::Sent {

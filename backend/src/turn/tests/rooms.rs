@@ -132,3 +132,67 @@ fn two_gateways_with_all_rings_full_do_not_wait_for_each_other_and_a_third_chats
         );
     }
 }
+
+#[test]
+fn an_agent_whose_ring_is_full_hears_later_that_a_conversation_was_handed_on() {
+    let mut stage = generous();
+    let small = stage.start_gateway(256 << 10);
+    let agent = stage.client(small, Id(1), 51, Role::Agent, "");
+    stage.enter(&agent);
+    let visitor = stage.visitor(1, 11);
+    stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.settle();
+    let conversation = id(&stage.take(&visitor, "send_result")[0], "conversation");
+    let mut n = 1;
+    for _ in 0..60 {
+        for _ in 0..10 {
+            n += 1;
+            stage.send(&visitor, n, conversation, &"y".repeat(800));
+        }
+        stage.ack(&agent, conversation, n + 2, 0);
+        for _ in 0..3 {
+            stage.step();
+            stage.read_gateway(0);
+        }
+    }
+    let other = stage.agent(2);
+    stage.open(&other, &[]);
+    for _ in 0..5 {
+        stage.step();
+        stage.read_gateway(0);
+    }
+    let by = crate::app::command::Actor {
+        id: Id(9),
+        role: Role::Supervisor,
+        name: String::new(),
+        widget: 0,
+    };
+    let transfer = crate::app::command::HttpCommand::Transfer {
+        by,
+        conversation,
+        agent: Some(Id(2)),
+    };
+    let mut answer = stage.ask_later(transfer);
+    for _ in 0..5 {
+        stage.step();
+        stage.read_gateway(0);
+    }
+    assert!(answer.try_recv().unwrap().is_ok());
+    assert!(stage.turn().bus.behind() > 0, "the agent's ring is full");
+    for _ in 0..100 {
+        stage.read_all();
+        stage.step();
+    }
+    stage.settle();
+    let last = stage.take(&agent, "conversation_state").pop().unwrap();
+    assert_eq!(last["mine"], false);
+    stage.take_all(&agent);
+    stage.send(&visitor, n + 1, conversation, "to the new one");
+    stage.settle();
+    assert!(
+        stage.seqs(&agent).is_empty(),
+        "it is no longer shown what is not its own"
+    );
+    assert!(!stage.seqs(&other).is_empty());
+}
