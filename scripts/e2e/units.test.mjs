@@ -70,6 +70,13 @@ test('every text that a page asks for exists', () => {
   }
 });
 
+test('no text is left that nobody asks for', () => {
+  const web = join(ROOT, 'backend/web');
+  const code = ['ui', 'widget', 'agent', 'admin'].flatMap((directory) => readdirSync(join(web, directory)).filter((name) => name.endsWith('.js') && name !== 'text.js').map((name) => readFileSync(join(web, directory, name), 'utf8'))).join('\n');
+  const unused = Object.keys(DICTIONARIES.en).filter((key) => !/^status|Hint$/.test(key) && !new RegExp(`['\`\\s{,]${key}['\`\\s:},]`).test(code));
+  assert.deepEqual(unused, []);
+});
+
 test('the language of the attribute goes before the browser’s, and anything else is English', () => {
   assert.equal(pickLanguage('zh-TW', ['en']), 'zh');
   assert.equal(pickLanguage('auto', ['fr', 'zh-CN', 'en']), 'zh');

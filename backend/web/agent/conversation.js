@@ -115,7 +115,7 @@ export class ConversationView extends Component {
       <${Head} desk=${desk} entry=${entry} />
       ${desk.asking === 'close' || desk.asking === 'transfer' ? html`<${Ask} key=${desk.asking} desk=${desk} />` : null}
       <${MessageList} id=${entry.id} side="agent" rows=${desk.rows([entry], (item) => item.conversation === entry.id)} showNames ref=${(list) => { this.list = list; }}
-        loadingEarlier=${entry.earlier} onReachTop=${() => desk.loadEarlier(entry)} onFailed=${(item) => desk.resend(item)} onSeen=${() => desk.seen()} />
+        loadingEarlier=${entry.earlier} onReachTop=${() => desk.loadEarlier(entry)} onFailed=${(item) => desk.resend(item)} onDiscard=${(item) => desk.discard(item)} onSeen=${() => desk.seen()} />
       <${TypingStrip} name=${entry.typing ? nameOf(state) : ''} active=${Boolean(entry.typing)} />
       ${mine ? html`<${Composer} id=${entry.id} draft=${draft} placeholder=${t(matchMedia('(max-width: 760px)').matches ? 'composerDeskPhone' : 'composerDesk')} ref=${(composer) => { this.composer = composer; }}
           onDraft=${(text) => desk.setDraft(entry.id, text)} onSend=${(text) => desk.say(text)} onTyping=${(active) => desk.sdk?.typing(entry.id, active)} onKey=${this.#onKey}

@@ -111,6 +111,11 @@ export class Chat extends Model {
     this.#touchOutbox();
   }
 
+  discard(item) {
+    this.#sdk.discard(item.key);
+    this.#touchOutbox();
+  }
+
   /** Reads the newest page of a conversation once; later messages come by the socket. */
   async open(entry) {
     if (entry.opened || entry.loading) return;

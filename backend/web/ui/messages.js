@@ -36,7 +36,7 @@ class Bubble extends Component {
     return a.key !== b.key || a.state !== b.state || a.starts !== b.starts || a.ends !== b.ends || a.showTick !== b.showTick || a.text !== b.text || a.name !== b.name || a.reason !== b.reason;
   }
 
-  render({ row, onFailed, showName }) {
+  render({ row, onFailed, onDiscard, showName }) {
     const failed = row.state === 'failed';
     const label = row.own ? t('you') : row.name || t(row.role === 'visitor' ? 'visitor' : 'agent');
     return html`
@@ -48,7 +48,7 @@ class Bubble extends Component {
             : row.showTick ? html`<${Tick} state=${row.state} label=${t(TICK_LABELS[row.state])} />` : null}</span>` : null}
           <p class="bubble" title=${exactTime(row.at)}><span class="only-for-readers">${label}: </span>${richText(row.text)}</p>
         </div>
-        ${failed ? html`<button class="message-failed" type="button" onClick=${() => onFailed?.(row.item)}>${failureText(row.reason)}</button>`
+        ${failed ? html`<span class="message-failure"><button class="message-failed" type="button" onClick=${() => onFailed?.(row.item)}>${failureText(row.reason)}</button><button class="message-failed is-weak" type="button" onClick=${() => onDiscard?.(row.item)}>${t('discard')}</button></span>`
           : row.ends ? html`<time class="message-time numeric" datetime=${new Date(row.at / 1000).toISOString()}>${clockTime(row.at)}</time>` : null}
       </li>`;
   }
@@ -56,7 +56,7 @@ class Bubble extends Component {
 
 /**
  * Props: rows, side ('visitor' | 'agent'), header (drawn above the first message) and headerKey (it changed), loadingEarlier, onReachTop(),
- * onFailed(item), onSeen(seq) when the newest row is on screen, showNames.
+ * onFailed(item), onDiscard(item), onSeen(seq) when the newest row is on screen, showNames.
  */
 export class MessageList extends Component {
   state = { unseen: 0, spoken: '' };
@@ -147,7 +147,7 @@ export class MessageList extends Component {
     this.#seen();
   };
 
-  render({ rows, header, side, onFailed, showNames, loadingEarlier }, { unseen, spoken }) {
+  render({ rows, header, side, onFailed, onDiscard, showNames, loadingEarlier }, { unseen, spoken }) {
     return html`
       <div class="messages-frame">
         <div class="messages" tabindex="0" role="region" aria-label=${t('messages')} ref=${(box) => { if (box) this.#box = box; }} onScroll=${this.#onScroll}>
@@ -155,7 +155,7 @@ export class MessageList extends Component {
             ${header}
             <ol class="message-rows">
               ${rows.map((row) => row.type === 'message'
-                ? html`<${Bubble} key=${row.key} row=${row} onFailed=${onFailed} showName=${showNames} />`
+                ? html`<${Bubble} key=${row.key} row=${row} onFailed=${onFailed} onDiscard=${onDiscard} showName=${showNames} />`
                 : row.type === 'day'
                   ? html`<li key=${row.key} class="day-line"><span>${dayName(row.at)}</span></li>`
                   : html`<li key=${row.key} class="system-line" title=${exactTime(row.message.at_us)}>${systemText(row.message, side)}</li>`)}

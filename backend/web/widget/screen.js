@@ -99,7 +99,7 @@ export class Screen extends Component {
             headerKey=${`${visitor.name}|${visitor.greeting}|${visitor.nobodyHere && !visitor.status}|${!first || first.timeline.complete}`}
             header=${!first || first.timeline.complete || first.timeline.size === 0 ? html`<${Welcome} visitor=${visitor} />` : null}
             loadingEarlier=${Boolean(first?.earlier)} onReachTop=${() => first && visitor.loadEarlier(first)}
-            onFailed=${(item) => visitor.resend(item)} onSeen=${() => visitor.seen()} />
+            onFailed=${(item) => visitor.resend(item)} onDiscard=${(item) => visitor.discard(item)} onSeen=${() => visitor.seen()} />
         </div>
         <${WaitingCard} visitor=${visitor} />
         <${Stopped} visitor=${visitor} />

@@ -131,7 +131,7 @@ export class Visitor extends Chat {
 
   #put(text) {
     try {
-      this.send(text, this.status && this.status !== 'closed' ? this.current.id : undefined);
+      this.send(text); // no conversation is named: if the agent closes it at this very moment, a new one begins
     } catch {
       this.setDraft(text); // the outbox is full: it stays where one can see it
     }
