@@ -63,10 +63,12 @@ impl Agent {
         u32::try_from(self.open.len()).unwrap_or(u32::MAX)
     }
 
-    /// Online with room for one more.
+    /// Online with room for one more, and really there: who is leaving keeps what they have, and is given nothing.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.status() == AgentStatus::Online && self.open_count() < self.row.capacity
+        self.attendance == Attendance::Connected
+            && self.status() == AgentStatus::Online
+            && self.open_count() < self.row.capacity
     }
 }
 

@@ -290,6 +290,7 @@ impl Engine {
             }
             _ => {
                 self.need_visitor(who.id)?;
+                self.take_token(who.id)?;
                 Ok(About::Conversation(self.begin(who, page, out)))
             }
         }

@@ -12,6 +12,7 @@ use super::effect::{About, Effect, Output, Resume};
 use super::input::Opened;
 use super::kinds::{Reason, Role, Side, Status};
 use super::loaded::Need;
+use super::sending::Who;
 
 /// Conversations that one Hello of a visitor may have looked up in the store: their open one is in memory, and what
 /// a page still wants to see the end of is one or two closed ones.
@@ -284,8 +285,9 @@ impl Engine {
                     return;
                 };
                 self.conversations.at_mut(key).seen_at_us = self.now_us;
+                let renamed = self.rename(key, out);
                 let first = self.connections.of(principal).nth(1).is_none();
-                if first {
+                if first || renamed {
                     out.effects.push(Effect::Changed { conversation: key });
                 }
             }
@@ -296,6 +298,28 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A visitor who told their name meanwhile is called by it from now on.
+    fn rename(&mut self, key: ConversationKey, out: &mut Output) -> bool {
+        let conversation = self.conversations.at(key);
+        let (id, widget) = (conversation.row.visitor, conversation.row.widget);
+        let Some(name) = self.people.get(id).map(|person| person.name.clone()) else {
+            return false;
+        };
+        if name.is_empty() || name == conversation.visitor_name {
+            return false;
+        }
+        self.conversations.at_mut(key).visitor_name = name;
+        self.write_visitor(
+            Who {
+                id,
+                role: Role::Visitor,
+                widget,
+            },
+            out,
+        );
+        true
     }
 
     pub(crate) fn closed(&mut self, address: Address, out: &mut Output) {

@@ -315,21 +315,27 @@ impl Engine {
         if begin {
             self.need_visitor(who.id)?;
         }
-        let limit = self.rules.sends;
-        if let Err(retry_ms) = self.people.entry(who.id).bucket.take(limit, self.now_us) {
-            let detail = "too many messages in too short a time".into();
-            return Err(Stop::Refused(Refusal {
-                reason: Reason::RateLimited,
-                detail,
-                retry_ms,
-            }));
-        }
+        self.take_token(who.id)?;
         let key = match key {
             Some(key) if !begin => key,
             _ => self.begin(who, page, out),
         };
         let seq = self.append_text(key, who, text, id, out);
         Ok((key, seq))
+    }
+
+    /// Whoever writes to the store, or begins something, does so at a bounded rate.
+    pub(crate) fn take_token(&mut self, id: Id) -> Result<(), Stop> {
+        let (limit, now_us) = (self.rules.sends, self.now_us);
+        let taken = self.people.entry(id).bucket.take(limit, now_us);
+        taken.map_err(|retry_ms| {
+            let detail = "too many messages in too short a time".into();
+            Stop::Refused(Refusal {
+                reason: Reason::RateLimited,
+                detail,
+                retry_ms,
+            })
+        })
     }
 
     /// What was left in a ring by a visitor whose connection is not announced yet says nothing of their widget. It

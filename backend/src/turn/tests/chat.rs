@@ -484,3 +484,63 @@ fn one_visitors_token_reaches_one_visitors_conversation() {
     }
     assert_eq!(stage.ledger().delivered_to_agent, 0);
 }
+
+#[test]
+fn a_visitor_who_tells_their_name_later_is_called_by_it() {
+    let mut stage = Stage::new();
+    let (agent, _, _) = chat(&mut stage);
+    stage.take_all(&agent);
+    let named = Client {
+        name: "Ms. Wang".into(),
+        ..stage.visitor(1, 12)
+    };
+    stage.enter(&named);
+    let state = stage.take(&agent, "conversation_state").pop().unwrap();
+    assert_eq!(state["visitor_name"], "Ms. Wang");
+}
+
+#[test]
+fn who_is_leaving_is_given_nothing_new() {
+    let mut stage = Stage::new();
+    let (agent, _, _) = chat(&mut stage);
+    stage.close(&agent);
+    let visitor = stage.visitor(2, 1);
+    stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.settle();
+    assert_eq!(stage.turn().engine().queue().len(), 1);
+    let again = stage.agent(1);
+    stage.enter(&again);
+    assert_eq!(stage.turn().engine().queue().len(), 0);
+}
+
+#[test]
+fn conversations_are_begun_at_a_bounded_rate() {
+    let mut stage = Stage::new();
+    let visitor = stage.visitor(1, 1);
+    stage.enter(&visitor);
+    for request in 0..200 {
+        let start = message::Command {
+            request,
+            op: fb::CommandOp::Start,
+            ..Default::default()
+        };
+        stage.command(&visitor, start);
+        stage.command(
+            &visitor,
+            message::Command {
+                op: fb::CommandOp::Close,
+                ..start
+            },
+        );
+    }
+    stage.settle();
+    let begun = stage.turn().engine().tally().opened;
+    assert!(begun <= 40, "{begun}");
+    let errors = stage.take(&visitor, "error");
+    assert!(
+        errors
+            .iter()
+            .any(|error| error["reason"] == "rate_limited" && number(error, "retry_ms") > 0)
+    );
+}
