@@ -14,7 +14,7 @@ let browser;
 before(async () => { if (!skip) browser = await launch(); }, { timeout: 60_000 });
 after(() => browser?.close());
 
-async function open(scenario, path, { size = PHONE, scheme = 'light', act, settleMs = 300 } = {}) {
+async function open(scenario, path, { size = PHONE, scheme = 'light', act, until = 'body' } = {}) {
   const context = await browser.newContext({ ...size, colorScheme: scheme, locale: 'en-GB', reducedMotion: 'reduce' });
   await serve(context, scenario);
   const page = await context.newPage();
@@ -22,10 +22,11 @@ async function open(scenario, path, { size = PHONE, scheme = 'light', act, settl
   const errors = [];
   page.on('pageerror', (error) => errors.push(error.message));
   await page.goto(ORIGIN + path);
-  await page.waitForTimeout(scenario.settleMs ?? settleMs);
+  await page.waitForLoadState('networkidle');
+  await page.locator(until).first().waitFor();
   if (act) {
     await act(page);
-    await page.waitForTimeout(200);
+    await page.waitForLoadState('networkidle');
   }
   return { context, page, errors };
 }
@@ -44,7 +45,7 @@ for (const scheme of ['light', 'dark']) {
   test(`the visitor's chat has no accessibility violation, ${scheme}`, { skip, timeout: 120_000 }, async () => {
     const scenarios = visitorScenarios('en');
     for (const state of VISITOR) {
-      const { context, page, errors } = await open(state === 'reconnecting' ? { ...scenarios[state], settleMs: 2300 } : scenarios[state], '/widget/?questions=One|Two', { scheme });
+      const { context, page, errors } = await open(scenarios[state], '/widget/?questions=One|Two', { scheme, until: state === 'reconnecting' ? '.connection-line' : '.composer-field' });
       assert.deepEqual(await violations(page), [], state);
       assert.deepEqual(errors, []);
       await context.close();
@@ -55,7 +56,7 @@ for (const scheme of ['light', 'dark']) {
     const scenarios = agentScenarios('en');
     for (const state of AGENT) {
       const { scenario, hash = '', act } = scenarios[state];
-      const { context, page, errors } = await open(scenario, `/agent/${hash}`, { scheme, size: DESK, act });
+      const { context, page, errors } = await open(scenario, `/agent/${hash}`, { scheme, size: DESK, act, until: state === 'reconnecting' ? '.banner' : 'h1' });
       assert.deepEqual(await violations(page), [], state);
       assert.deepEqual(errors, []);
       await context.close();
@@ -66,7 +67,7 @@ for (const scheme of ['light', 'dark']) {
     const scenarios = adminScenarios('en');
     for (const state of ADMIN) {
       const { scenario, hash = '' } = scenarios[state];
-      const { context, page, errors } = await open(scenario, `/admin/${hash}`, { scheme, size: DESK });
+      const { context, page, errors } = await open(scenario, `/admin/${hash}`, { scheme, size: DESK, until: 'h1' });
       assert.deepEqual(await violations(page), [], state);
       assert.deepEqual(errors, []);
       await context.close();
@@ -148,7 +149,7 @@ test('nothing is wider than the screen at 320 px, in the longest texts', { skip,
 });
 
 test('what comes while one reads further up shows as a pill and moves nothing', { skip, timeout: 60_000 }, async () => {
-  const { context, page } = await open(visitorScenarios('en').thousand, '/widget/');
+  const { context, page } = await open(visitorScenarios('en').thousand, '/widget/', { until: '.bubble' });
   await page.evaluate(() => { document.querySelector('.messages').scrollTop -= 300; });
   await page.waitForTimeout(150);
   const top = await page.evaluate(() => document.querySelector('.messages').scrollTop);

@@ -1,5 +1,6 @@
 // A real Tidegate for one test file: `tidegate up` on free ports with a data directory of its own, and ways to ask,
-// hurt and stop it. The binary is $TIDEGATE, or what the last build left.
+// hurt and stop it. The binary is $TIDEGATE, or what the last build left; its pages are those it was built with, or, with
+// E2E_PAGES=disk, those of the working tree.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -46,7 +47,8 @@ export class Stack {
     const [http, ws, admin] = [await freePort(), await freePort(), await freePort()];
     stack.origin = `http://127.0.0.1:${http}`;
     const origins = JSON.stringify([...allowedOrigins]);
-    writeFileSync(join(stack.directory, 'tidegate.toml'), `[backend]\nallowed_origins = ${origins}\nweb_dir = ${JSON.stringify(join(ROOT, 'backend/web'))}\nsdk_dir = ${JSON.stringify(join(ROOT, 'protocol/js'))}\n`);
+    const fromDisk = process.env.E2E_PAGES === 'disk' ? `web_dir = ${JSON.stringify(join(ROOT, 'backend/web'))}\nsdk_dir = ${JSON.stringify(join(ROOT, 'protocol/js'))}\n` : '';
+    writeFileSync(join(stack.directory, 'tidegate.toml'), `[backend]\nallowed_origins = ${origins}\n${fromDisk}`);
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDEGATE')));
     stack.log = '';
     stack.process = spawn(BINARY, ['--config', join(stack.directory, 'tidegate.toml'), '--data-dir', join(stack.directory, 'data'), 'up', '--http-listen', `127.0.0.1:${http}`, '--listen', `127.0.0.1:${ws}`, '--admin-listen', `127.0.0.1:${admin}`], { env, stdio: ['ignore', 'pipe', 'pipe'] });
