@@ -3,4 +3,6 @@
 
 pub mod dribble;
 pub mod latency;
+pub mod server;
+pub mod slow_reader;
 pub mod socket;
