@@ -25,33 +25,80 @@ pub struct Server {
 impl Server {
     /// `tidegate gateway --echo` with one shard.
     pub fn echo(binary: &Path) -> io::Result<Self> {
-        let arguments = ["gateway", "--echo", "--listen", "127.0.0.1:0", "--shards", "1"];
+        let arguments = [
+            "gateway",
+            "--echo",
+            "--listen",
+            "127.0.0.1:0",
+            "--shards",
+            "1",
+        ];
         let (process, directory, lines) = start(binary, &arguments, &[], "echo on")?;
-        let ws = word_after(&lines, "ws://")?.trim_end_matches('/').parse().map_err(io::Error::other)?;
-        Ok(Self { process, _directory: directory, ws, http: None, password: String::new() })
+        let ws = word_after(&lines, "ws://")?
+            .trim_end_matches('/')
+            .parse()
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            process,
+            _directory: directory,
+            ws,
+            http: None,
+            password: String::new(),
+        })
     }
 
     /// `tidegate up` with one shard.
     pub fn whole(binary: &Path, settings: &[(&str, &str)]) -> io::Result<Self> {
         let any = "127.0.0.1:0";
-        let arguments = ["up", "--http-listen", any, "--listen", any, "--admin-listen", any];
+        let arguments = [
+            "up",
+            "--http-listen",
+            any,
+            "--listen",
+            any,
+            "--admin-listen",
+            any,
+        ];
         let (process, directory, lines) = start(binary, &arguments, settings, "begin afresh")?;
         let page = word_after(&lines, "visitor page")?;
-        let http = page.trim_start_matches("http://").trim_end_matches('/').parse().map_err(io::Error::other)?;
-        let mut server =
-            Self { process, _directory: directory, ws: http, http: Some(http), password: word_after(&lines, "password ")? };
+        let http = page
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .parse()
+            .map_err(io::Error::other)?;
+        let mut server = Self {
+            process,
+            _directory: directory,
+            ws: http,
+            http: Some(http),
+            password: word_after(&lines, "password ")?,
+        };
         let config = server.ask("GET", "/api/widget/config?widget=default", None, None)?;
         let url = config["ws_url"].as_str().unwrap_or_default();
-        server.ws = url.trim_start_matches("ws://").trim_end_matches("/ws").parse().map_err(io::Error::other)?;
+        server.ws = url
+            .trim_start_matches("ws://")
+            .trim_end_matches("/ws")
+            .parse()
+            .map_err(io::Error::other)?;
         Ok(server)
     }
 
     /// One REST call; the answer's JSON.
-    pub fn ask(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> io::Result<Value> {
-        let address = self.http.ok_or_else(|| io::Error::other("an echo has no REST"))?;
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> io::Result<Value> {
+        let address = self
+            .http
+            .ok_or_else(|| io::Error::other("an echo has no REST"))?;
         let mut stream = TcpStream::connect(address)?;
         let body = body.map(Value::to_string).unwrap_or_default();
-        let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let bearer = token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{bearer}\
@@ -60,7 +107,9 @@ impl Server {
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .ok_or_else(|| io::Error::other("no HTTP answer"))?;
         if !head.starts_with("HTTP/1.1 2") {
             return Err(io::Error::other(format!("{method} {path}: {body}")));
         }
@@ -71,7 +120,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGTERM, so that its own children end as well; then wait for it.
-        let _gone_already = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _gone_already = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status();
         let _reaped = self.process.wait();
     }
 }
@@ -94,7 +145,10 @@ fn start(
         .spawn()
         .map_err(|error| io::Error::other(format!("cannot start {}: {error}", binary.display())))?;
     let mut lines = String::new();
-    let stdout = process.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    let stdout = process
+        .stdout
+        .take()
+        .ok_or_else(|| io::Error::other("no pipe"))?;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         lines.push_str(&line);
@@ -103,11 +157,15 @@ fn start(
             return Ok((process, directory, lines));
         }
     }
-    Err(io::Error::other(format!("{} ended before it was ready; it said: {lines}", binary.display())))
+    Err(io::Error::other(format!(
+        "{} ended before it was ready; it said: {lines}",
+        binary.display()
+    )))
 }
 
 fn word_after(text: &str, mark: &str) -> io::Result<String> {
     let rest = text.split_once(mark).map(|(_, rest)| rest);
     let word = rest.and_then(|rest| rest.split_whitespace().next());
-    word.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no {mark:?} in: {text}")))
+    word.map(str::to_owned)
+        .ok_or_else(|| io::Error::other(format!("no {mark:?} in: {text}")))
 }

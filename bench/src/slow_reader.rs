@@ -18,8 +18,10 @@ use crate::server::Server;
 use crate::socket::{Socket, TEXT};
 
 /// What the server is started with: a visitor may leave a backlog at once.
-pub const SETTINGS: [(&str, &str); 2] =
-    [("TIDEGATE_BACKEND__SENDS_PER_S_MAX", "100000"), ("TIDEGATE_BACKEND__SENDS_BURST_MAX", "100000")];
+pub const SETTINGS: [(&str, &str); 2] = [
+    ("TIDEGATE_BACKEND__SENDS_PER_S_MAX", "100000"),
+    ("TIDEGATE_BACKEND__SENDS_BURST_MAX", "100000"),
+];
 
 const PROBE_EVERY_MS: u64 = 100;
 const READ_BYTES: usize = 4_096;
@@ -66,7 +68,12 @@ pub fn ask(server: &Server, question: Question) -> io::Result<Answer> {
 
     let sent: Mutex<HashMap<String, Instant>> = Mutex::default();
     let (mut answer, begin) = (Answer::default(), Instant::now());
-    let mut reader = SlowReader { stream: agent.stream().try_clone()?, rate: question.read_bytes_per_s, begin, read: 0 };
+    let mut reader = SlowReader {
+        stream: agent.stream().try_clone()?,
+        rate: question.read_bytes_per_s,
+        begin,
+        read: 0,
+    };
     let mut probe_at = begin;
     let mut probes = 0_u64;
     let mut bytes = Vec::new();
@@ -79,7 +86,12 @@ pub fn ask(server: &Server, question: Question) -> io::Result<Answer> {
             let mut sent = sent.lock().map_err(|_| io::Error::other("poisoned"))?;
             sent.insert(format!("ping {probes}"), now);
             sent.insert(format!("probe {probes}"), now);
-            agent.send(TEXT, json!({"kind": "ping", "request": probes}).to_string().as_bytes())?;
+            agent.send(
+                TEXT,
+                json!({"kind": "ping", "request": probes})
+                    .to_string()
+                    .as_bytes(),
+            )?;
             second.post(&format!("probe {probes}"))?;
         }
         reader.read_some(&mut bytes)?;
@@ -97,7 +109,10 @@ pub fn ask(server: &Server, question: Question) -> io::Result<Answer> {
                         answer.messages.record(at.elapsed());
                     }
                     answer.replayed += usize::from(text.len() == question.message_bytes);
-                    let conversation = envelope["conversation"].as_str().unwrap_or_default().to_owned();
+                    let conversation = envelope["conversation"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned();
                     marks.insert(conversation, envelope["seq"].as_u64().unwrap_or_default());
                 }
                 _ => {}
@@ -128,7 +143,8 @@ impl SlowReader {
             std::thread::sleep(wait.min(Duration::from_millis(20)));
             return Ok(());
         }
-        self.stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        self.stream
+            .set_read_timeout(Some(Duration::from_millis(20)))?;
         let mut chunk = [0; READ_BYTES];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(io::Error::other("the server closed the slow reader")),
@@ -137,7 +153,14 @@ impl SlowReader {
                 bytes.extend_from_slice(&chunk[..count]);
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -153,7 +176,12 @@ fn take_envelopes(bytes: &mut Vec<u8>) -> io::Result<Vec<Value>> {
                 Value::Array(batch) => envelopes.extend(batch),
                 one => envelopes.push(one),
             },
-            8 => return Err(io::Error::other(format!("closed: {}", String::from_utf8_lossy(&payload[2..])))),
+            8 => {
+                return Err(io::Error::other(format!(
+                    "closed: {}",
+                    String::from_utf8_lossy(&payload[2..])
+                )));
+            }
             _ => {}
         }
         at += end;
@@ -166,8 +194,14 @@ fn take_envelopes(bytes: &mut Vec<u8>) -> io::Result<Vec<Value>> {
 fn frame_at(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let (start, length) = match second {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
+        ),
+        127 => (
+            10,
+            usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?,
+        ),
         short => (2, usize::from(short)),
     };
     (bytes.len() >= start + length).then_some((first & 0x0f, start, start + length))
@@ -186,9 +220,18 @@ struct Visitor {
 
 impl Visitor {
     fn connect(server: &Server, session: &str) -> io::Result<Self> {
-        let token = server.ask("POST", "/api/visitor/token", None, Some(&json!({"widget": "default"})))?;
+        let token = server.ask(
+            "POST",
+            "/api/visitor/token",
+            None,
+            Some(&json!({"widget": "default"})),
+        )?;
         let mut socket = Socket::open(server.ws, None)?;
-        hello(&mut socket, token["token"].as_str().unwrap_or_default(), session)?;
+        hello(
+            &mut socket,
+            token["token"].as_str().unwrap_or_default(),
+            session,
+        )?;
         Ok(Self { socket, n: 0 })
     }
 

@@ -2,7 +2,10 @@
 //!
 //! `taskset -c 0 cargo run --profile fast -p tidegate-protocol --example kernel_cost`
 
-#![expect(clippy::disallowed_methods, reason = "the crate has no clock; what measures it has one")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate has no clock; what measures it has one"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -36,21 +36,39 @@ fn main() -> std::io::Result<()> {
     })?;
     drop(echo);
     if arguments.json {
-        println!("{}", serde_json::json!({"question": "dribble", "pair": dribbled.healthy.json()}));
+        println!(
+            "{}",
+            serde_json::json!({"question": "dribble", "pair": dribbled.healthy.json()})
+        );
     } else {
-        println!("a pair beside {} dribblers     {}", arguments.dribblers, dribbled.healthy.line());
-        println!("  (they got rid of {} bytes meanwhile)", dribbled.dribbled_bytes);
+        println!(
+            "a pair beside {} dribblers     {}",
+            arguments.dribblers,
+            dribbled.healthy.line()
+        );
+        println!(
+            "  (they got rid of {} bytes meanwhile)",
+            dribbled.dribbled_bytes
+        );
     }
     for read_bytes_per_s in [200_000, 100_000, 50_000] {
         let server = Server::whole(&arguments.tidegate, &slow_reader::SETTINGS)?;
-        let question = slow_reader::Question { backlog_messages: 190, message_bytes: 4_000, read_bytes_per_s };
+        let question = slow_reader::Question {
+            backlog_messages: 190,
+            message_bytes: 4_000,
+            read_bytes_per_s,
+        };
         let answer = slow_reader::ask(&server, question)?;
         if arguments.json {
             let (pong, message) = (answer.pongs.json(), answer.messages.json());
             let row = serde_json::json!({"question": "slow_reader", "read_bytes_per_s": read_bytes_per_s, "pong": pong, "message": message});
             println!("{row}");
         } else {
-            println!("a reader of {:>3} KB/s, replay of {:.1} s", read_bytes_per_s / 1_000, answer.replay.as_secs_f64());
+            println!(
+                "a reader of {:>3} KB/s, replay of {:.1} s",
+                read_bytes_per_s / 1_000,
+                answer.replay.as_secs_f64()
+            );
             println!("  pong          {}", answer.pongs.line());
             println!("  new message   {}", answer.messages.line());
         }
