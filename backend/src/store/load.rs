@@ -114,12 +114,19 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Newest messages of the open conversations, until the window is full; conversations opened last come first.
+/// Newest messages of the open conversations that a side lacks, until the window is full; conversations opened last
+/// come first.
 fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usize) -> Result<()> {
     for conversation in loaded.conversations.iter().rev() {
+        // What both sides have is asked for by a fresh page at most, and read then: most of a start is saved.
+        let had = conversation
+            .marks
+            .visitor_delivered
+            .min(conversation.marks.agent_delivered);
         let above = conversation
             .seq
-            .saturating_sub(MESSAGES_PER_CONVERSATION_MAX);
+            .saturating_sub(MESSAGES_PER_CONVERSATION_MAX)
+            .max(had);
         let before = (loaded.messages.len(), loaded.text.len());
         loaded.messages.extend(find::messages_above(
             connection,
