@@ -28,6 +28,7 @@ async function draw(name, { scenario, size, scheme, language, path, act }) {
   await page.goto(ORIGIN + path);
   await act?.(page);
   if (scenario.reload) await page.reload();
+  await page.waitForLoadState('networkidle');
   await page.waitForTimeout(scenario.settleMs ?? 350);
   await page.screenshot({ path: join(OUT, `${name}.png`) });
   made += 1;

@@ -97,7 +97,7 @@ export class Screen extends Component {
           <${ConnectionLine} visitor=${visitor} />
           <${MessageList} id="visitor" rows=${rows} side="visitor" ref=${(list) => { this.list = list; }} showNames
             headerKey=${`${visitor.name}|${visitor.greeting}|${visitor.nobodyHere && !visitor.status}|${!first || first.timeline.complete}`}
-            header=${!first || first.timeline.complete || first.timeline.size === 0 ? html`<${Welcome} visitor=${visitor} />` : null}
+            header=${!first || first.timeline.complete ? html`<${Welcome} visitor=${visitor} />` : null}
             loadingEarlier=${Boolean(first?.earlier)} onReachTop=${() => first && visitor.loadEarlier(first)}
             onFailed=${(item) => visitor.resend(item)} onDiscard=${(item) => visitor.discard(item)} onSeen=${() => visitor.seen()} />
         </div>
@@ -110,7 +110,7 @@ export class Screen extends Component {
             <button class="button is-danger" type="button" onClick=${() => visitor.end()}>${t('endChat')}</button></div>` : null}
         <${Composer} id="visitor" ref=${(composer) => { this.composer = composer; }} draft=${visitor.draft} placeholder=${t(closed ? 'composerClosed' : 'composer')}
           onDraft=${(text) => visitor.setDraft(text)} onSend=${(text) => visitor.say(text)} onTyping=${(active) => visitor.typing(active)}
-          above=${fresh && visitor.questions.length ? html`<ul class="questions" aria-label=${t('questions')}>
+          above=${fresh && !first && visitor.questions.length ? html`<ul class="questions" aria-label=${t('questions')}>
             ${visitor.questions.map((question) => html`<li><button type="button" onClick=${() => visitor.say(question)}>${question}</button></li>`)}</ul>` : null} />
       </main>`;
   }
