@@ -22,6 +22,8 @@ pub struct Started<'a> {
     pub first_agent: Option<(String, String)>,
     /// The user to name in advice on a later start.
     pub agent_user: &'a str,
+    /// Whether the reader is a terminal.
+    pub colours: bool,
 }
 
 /// The banner as text.
@@ -81,8 +83,14 @@ pub fn banner(started: &Started<'_>) -> String {
         let _infallible = writeln!(text, "\n  on a phone      {url}");
         if let Ok(code) = QrCode::new(&url) {
             let drawn = code.render::<Dense1x2>().quiet_zone(true).build();
+            // Black on white whatever the terminal's colours are: a phone's camera wants it so.
+            let (paint, plain) = if started.colours {
+                ("\x1b[30;107m", "\x1b[0m")
+            } else {
+                ("", "")
+            };
             for row in drawn.lines() {
-                let _infallible = writeln!(text, "    {row}");
+                let _infallible = writeln!(text, "    {paint}{row}{plain}");
             }
         }
     }
@@ -114,6 +122,7 @@ mod tests {
             data_dir: Path::new("/srv/my chat"),
             first_agent,
             agent_user: "demo",
+            colours: false,
         })
     }
 

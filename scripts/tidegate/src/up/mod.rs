@@ -9,6 +9,7 @@ mod child;
 mod listeners;
 mod ready;
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -97,6 +98,7 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
             data_dir: &settings.data_dir,
             first_agent,
             agent_user: data_dir::DEMO_AGENT,
+            colours: std::io::stdout().is_terminal(),
         })
     );
     supervise(&mut fleet, &settings, told)
