@@ -315,7 +315,7 @@ impl<S: Store> Replay<'_, S> {
         match tag {
             BEGAN => {
                 self.out.clear();
-                engine.begin_turn(word(0)?, word(8)?);
+                engine.begin_turn(word(0)?, word(8)?, &mut self.out);
                 self.out.writes.at_us = engine.now_us();
                 self.begun = true;
             }
@@ -328,7 +328,6 @@ impl<S: Store> Replay<'_, S> {
                 self.done.inputs += 1;
             }
             ENDED if self.begun => {
-                engine.end_turn(&mut self.out);
                 for cursor in body.chunks_exact(18) {
                     let array = |range: std::ops::Range<usize>| -> [u8; 8] {
                         cursor[range].try_into().expect("invariant: eight bytes")

@@ -189,6 +189,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             return;
         };
         follow.cold = false;
+        let before = follow.cursor;
         let mut builder = std::mem::take(&mut self.builder);
         for row in &page.messages {
             let Some(follow) = self.follow_mut(request.connection, request.conversation) else {
@@ -216,9 +217,13 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             }
         }
         self.builder = builder;
-        if page.messages.is_empty() {
+        let useless = page
+            .messages
+            .first()
+            .is_none_or(|first| first.seq > before + 1);
+        if useless && before == request.after {
             // Unreadable, or removed by retention: asking again at once would go round and round.
-            tracing::warn!(conversation = %request.id, after = request.after, "a page of history came back empty");
+            tracing::warn!(conversation = %request.id, after = request.after, "history has no such page");
             return;
         }
         self.catch_up(engine, request.connection);

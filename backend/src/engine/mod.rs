@@ -222,13 +222,14 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Begins a turn: its time (never before the last one's) and a seed for what has to be unguessable.
-    pub fn begin_turn(&mut self, now_us: u64, seed: u64) {
+    pub fn begin_turn(&mut self, now_us: u64, seed: u64, out: &mut Output) {
         self.now_us = self.now_us.max(now_us);
         self.random = seed;
         self.turn = self.turn.wrapping_add(1).max(1);
         self.new_keys.clear();
         self.connections.recycle();
         self.conversations.recycle();
+        self.forget_closed(out);
     }
 
     /// Views are of this time from now on; the rules know nothing of it.

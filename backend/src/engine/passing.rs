@@ -66,18 +66,18 @@ impl Engine {
         }
     }
 
-    /// Ends the turn: closed conversations beyond the bound leave memory.
-    pub fn end_turn(&mut self, out: &mut Output) {
-        while let Some(key) = self
-            .conversations
-            .excess_closed(self.rules.closed_conversations_max)
-        {
-            let Some(mut forgotten) = self.conversations.forget_oldest_closed() else {
-                break;
-            };
-            if std::mem::take(&mut forgotten.marks_dirty) {
-                out.writes.marks.push(forgotten.marks_row());
+    /// Closed conversations beyond the bound leave memory: at the beginning of a turn, so that whatever the last one
+    /// said of them was published, and nothing of this one can name them. One whose marks are not stored yet stays
+    /// for one turn more: who asks for it meanwhile must not read older marks.
+    pub(crate) fn forget_closed(&mut self, out: &mut Output) {
+        let closed_max = self.rules.closed_conversations_max;
+        while let Some(key) = self.conversations.excess_closed(closed_max) {
+            let oldest = self.conversations.at_mut(key);
+            if std::mem::take(&mut oldest.marks_dirty) {
+                out.writes.marks.push(oldest.marks_row());
+                return;
             }
+            self.conversations.forget_oldest_closed();
             out.effects.push(Effect::Forgotten { conversation: key });
         }
     }

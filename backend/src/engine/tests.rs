@@ -249,7 +249,9 @@ impl World {
     fn apply(&mut self, input: &Input<'_>) {
         let mut out = Output::default();
         self.now_us += 1_000;
-        self.engine.begin_turn(self.now_us, self.now_us);
+        self.engine.begin_turn(self.now_us, self.now_us, &mut out);
+        self.tables.commit(&out);
+        out.clear();
         while let Err(need) = self.engine.apply(input, &mut out) {
             assert!(
                 out.effects.is_empty() && out.writes.is_empty(),
@@ -258,7 +260,6 @@ impl World {
             let found = self.tables.find(need);
             self.engine.provide(need, found);
         }
-        self.engine.end_turn(&mut out);
         self.tables.commit(&out);
         for effect in &out.effects {
             if let Effect::SendResult {

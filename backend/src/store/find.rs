@@ -53,7 +53,8 @@ pub fn idempotency_key(
 
 /// Messages looked at in the conversation that a session wrote to last.
 const SENT_WALK_ROWS_MAX: u32 = 256;
-/// Open conversations of an agent looked through, and messages in each: an agent's session writes to several.
+/// Open conversations of an agent looked through, and messages in each: an agent's session writes to several. And
+/// the newest ones of a visitor: a page that stays open writes to one after the other.
 const SENT_WALK_CONVERSATIONS_MAX: u32 = 16;
 const SENT_WALK_ROWS_EACH_MAX: u32 = 64;
 
@@ -79,7 +80,9 @@ pub fn sent(connection: &Connection, principal: Id, session: u64, n: u64) -> Res
         return Ok(found);
     }
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM conversation WHERE agent = ?1 AND status = 1 ORDER BY id DESC LIMIT ?2",
+        "SELECT id FROM (SELECT id FROM conversation WHERE agent = ?1 AND status = 1 ORDER BY id DESC LIMIT ?2)
+         UNION ALL
+         SELECT id FROM (SELECT id FROM conversation WHERE visitor = ?1 ORDER BY id DESC LIMIT ?2)",
     )?;
     let open = statement.query_map(
         params![rows::blob(principal), SENT_WALK_CONVERSATIONS_MAX],

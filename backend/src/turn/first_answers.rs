@@ -44,3 +44,29 @@ impl FirstAnswers {
         }
     }
 }
+
+/// Messages walked back for one repeat of a client: it repeats only what it was not yet answered.
+const NEAR_ROWS_MAX: u32 = 256;
+
+/// The first answer to one repeat: where the repeat says that it goes, else where the session wrote last.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn near<S: Store>(
+    store: &mut S,
+    principal: Id,
+    session: u64,
+    n: u64,
+    to: Id,
+) -> Result<Option<Sent>, StoreError> {
+    let mut found = None;
+    store.walk_back(to, NEAR_ROWS_MAX, &mut |sender, of, number, sent| {
+        if (sender, of, number) == (principal, session, n) {
+            found = Some(sent);
+        }
+    })?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    store.sent(principal, session, n)
+}

@@ -212,7 +212,6 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         }
         let worked = self.begun;
         if worked {
-            self.engine.end_turn(&mut self.out);
             self.counters.turns += 1;
             self.counters.inputs += self.inputs as u64;
             if let Some(stepped) = self.commit(now_us) {
@@ -232,8 +231,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     fn apply(&mut self, input: &Input<'_>, now_us: u64, seed: u64) -> Result<(), StoreError> {
         if !self.begun {
             self.begun = true;
-            self.engine.begin_turn(now_us, seed);
             self.out.clear();
+            self.engine.begin_turn(now_us, seed, &mut self.out);
             self.out.writes.at_us = self.engine.now_us();
             shm_bus::fault::point("turn.before_apply");
             if let Some(journal) = &mut self.journal {
@@ -331,13 +330,17 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     #[cfg(any(test, feature = "fault-points"))]
     pub fn step_without_publishing(&mut self, clock: &mut (u64, u64)) -> Stepped {
         let (now_us, seed) = *clock;
+        if let Some(retry) = self.retry {
+            return Stepped::Idle {
+                wake_at_us: retry.at_us,
+            };
+        }
         self.bus.look(now_us);
         (self.begun, self.inputs, self.lookups) = (false, 0, 0);
         if let Err(error) = self.take_all(now_us, seed) {
             return Stepped::Broken(error.to_string());
         }
         if self.begun {
-            self.engine.end_turn(&mut self.out);
             if let Some(stepped) = self.commit(now_us) {
                 return stepped;
             }
@@ -396,8 +399,8 @@ fn look_up_once<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError
             principal,
             session,
             n,
-            ..
-        } => Found::Sent(store.sent(principal, session, n)?),
+            to,
+        } => Found::Sent(first_answers::near(store, principal, session, n, to)?),
         Need::Visitor { id } => Found::Visitor(store.visitor(id)?),
         Need::Conversation { id } => Found::Conversation(store.conversation(id)?.map(Box::new)),
         Need::IdempotencyKey {

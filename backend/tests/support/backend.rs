@@ -209,7 +209,11 @@ fn run(
         requests.extend(door.requests.recv_timeout(Duration::from_millis(5)).ok());
         requests.extend(door.requests.try_iter());
         out.clear();
-        engine.begin_turn(auth::now_us(), auth::random::u64().expect("randomness"));
+        engine.begin_turn(
+            auth::now_us(),
+            auth::random::u64().expect("randomness"),
+            &mut out,
+        );
         for agent in arrived.try_iter() {
             slot += 1;
             apply(

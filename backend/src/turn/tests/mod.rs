@@ -7,3 +7,4 @@ mod replay;
 mod restarts;
 mod rooms;
 mod stage;
+mod storms;
