@@ -340,10 +340,10 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         if let Err(error) = self.take_all(now_us, seed) {
             return Stepped::Broken(error.to_string());
         }
-        if self.begun {
-            if let Some(stepped) = self.commit(now_us) {
-                return stepped;
-            }
+        if self.begun
+            && let Some(stepped) = self.commit(now_us)
+        {
+            return stepped;
         }
         Stepped::Worked
     }

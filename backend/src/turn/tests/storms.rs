@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_protocol::{Id, message};
+use tidegate_protocol::{Id, fb, message};
 
 use super::super::Stepped;
 use super::stage::{Client, Stage, close_command, id, number, outcome};
@@ -202,7 +202,10 @@ impl Storm {
                     player.waiting = None;
                 }
                 player.last_n = player.last_n.max(n);
-                player.has.entry(place.0).or_default().got(place.1);
+                // An old answer may be of a conversation that is no longer theirs.
+                if let Some(have) = player.has.get_mut(&place.0) {
+                    have.got(place.1);
+                }
             }
             "busy" => {}
             "refused" => {
@@ -238,7 +241,7 @@ impl Storm {
 
     fn act(&mut self) {
         let player = usize::try_from(self.dice.roll(self.players.len() as u64)).unwrap();
-        match self.dice.roll(100) {
+        match self.dice.roll(104) {
             0..8 => self.open(player),
             8..11 if self.players[player].live => {
                 self.players[player].live = false;
@@ -278,6 +281,25 @@ impl Storm {
                 self.announce_all();
             }
             98 => self.kill_gateway(),
+            // To the other agent, to the queue, or taken.
+            99..104 if self.players[player].live => {
+                if let Some(&conversation) = self.players[player].has.keys().next_back() {
+                    let take = self.dice.roll(3) == 0;
+                    let op = if take {
+                        fb::CommandOp::Take
+                    } else {
+                        fb::CommandOp::Transfer
+                    };
+                    let agent = Id(u128::from(self.dice.roll(3)));
+                    let command = message::Command {
+                        op,
+                        conversation,
+                        agent,
+                        ..message::Command::default()
+                    };
+                    self.stage.command(&self.players[player].client, command);
+                }
+            }
             _ => {}
         }
     }
@@ -358,6 +380,18 @@ impl Storm {
                         .collect()
                 }
             };
+            let shown = player
+                .has
+                .keys()
+                .filter_map(|&id| engine.conversations().find(id));
+            let foreign = shown.filter(|&key| {
+                let conversation = engine.conversations().at(key);
+                conversation.is_open() && conversation.side_of(player.client.principal).is_none()
+            });
+            let foreign = foreign.count();
+            if foreign > 0 {
+                lacks += &format!("player {index} is shown {foreign} of others; ");
+            }
             for key in open {
                 let conversation = engine.conversations().at(key);
                 let up_to = player
