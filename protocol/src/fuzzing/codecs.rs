@@ -1,9 +1,12 @@
 //! Bodies around messages: what one codec accepts, the other writes, and it comes back the same.
 
+use serde_json::Value;
+
 use crate::bus;
 use crate::codec::json::{self, JsonDecoder};
 use crate::envelope::{BatchReader, Envelope, Kind, verify};
 use crate::limits::JSON_NUMBER_MAX;
+use crate::names::ENUMERATIONS;
 
 /// A batch of envelopes: what verifies becomes JSON, which any reader parses, and from which the same comes back.
 pub fn envelope_batch(input: &[u8]) {
@@ -44,7 +47,14 @@ fn through_json(kind: Kind, timestamp_us: u64, payload: &[u8]) {
     match decoder.decode(&text).next().expect("a known kind") {
         Ok(again) => {
             assert_eq!((again.kind, again.timestamp_us), (kind as u8, timestamp_us));
-            assert_eq!(encoded(kind, timestamp_us, again.payload), text);
+            let second = encoded(kind, timestamp_us, again.payload);
+            if second != text {
+                let parse = |text| serde_json::from_str::<Value>(text).expect("parsed before");
+                let first = parse(&text);
+                let mut second = parse(&second);
+                drop_defaults_of_the_unknown(&mut second, &first);
+                assert_eq!(second, first, "{text}");
+            }
         }
         // FlatBuffers hold what JSON's bounds refuse: numbers beyond 2^53, and lists and payloads that grow.
         Err(error) => {
@@ -54,6 +64,30 @@ fn through_json(kind: Kind, timestamp_us: u64, payload: &[u8]) {
                 .any(|number| number.len() >= digits);
             assert!(large || text.len() > 2000, "{text}: {error}");
         }
+    }
+}
+
+/// A newer schema's value of an enumeration has no name here, so its member is left out of the first text; read again
+/// it is the default, whose name the second text has. Takes those members out.
+fn drop_defaults_of_the_unknown(second: &mut Value, first: &Value) {
+    match (second, first) {
+        (Value::Object(second), Value::Object(first)) => {
+            let is_default = |value: &Value| {
+                ENUMERATIONS
+                    .iter()
+                    .any(|(_, values)| values.first().is_some_and(|(name, _)| value == name))
+            };
+            second.retain(|key, value| first.contains_key(key) || !is_default(value));
+            for (key, value) in second {
+                drop_defaults_of_the_unknown(value, first.get(key).unwrap_or(&Value::Null));
+            }
+        }
+        (Value::Array(second), Value::Array(first)) => {
+            for (second, first) in second.iter_mut().zip(first) {
+                drop_defaults_of_the_unknown(second, first);
+            }
+        }
+        _ => {}
     }
 }
 
