@@ -114,6 +114,22 @@ impl Person {
         self.next_n - 1
     }
 
+    /// Whether the connection still answers a ping; what comes before the pong is dropped.
+    pub fn survives(&mut self) -> bool {
+        if !self.socket.try_send(r#"{"kind":"ping","request":9}"#) {
+            return false;
+        }
+        loop {
+            match self.socket.next() {
+                super::socket::Frame::Text(text) if text.contains(r#""kind":"pong""#) => {
+                    return true;
+                }
+                super::socket::Frame::Text(_) => {}
+                super::socket::Frame::Close(..) | super::socket::Frame::End => return false,
+            }
+        }
+    }
+
     /// Acknowledges.
     pub fn acknowledge(&mut self, conversation: &str, delivered: u64, read: u64) {
         let ack = json!({"kind": "ack", "conversation": conversation, "delivered": delivered, "read": read});

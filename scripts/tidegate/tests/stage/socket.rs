@@ -51,25 +51,16 @@ impl Socket {
         self.send_frame(0x81, text.as_bytes());
     }
 
+    /// Sends one text frame; false: the connection is gone.
+    pub fn try_send(&mut self, text: &str) -> bool {
+        self.stream.write_all(&frame(0x81, text.as_bytes())).is_ok()
+    }
+
     /// Sends one frame with the given first byte.
     pub fn send_frame(&mut self, first: u8, payload: &[u8]) {
-        let mask = [0x37, 0xfa, 0x21, 0x3d];
-        let mut frame = vec![first];
-        match payload.len() {
-            length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
-            length => {
-                frame.push(0x80 | 126);
-                frame.extend(u16::try_from(length).expect("short texts").to_be_bytes());
-            }
-        }
-        frame.extend(mask);
-        frame.extend(
-            payload
-                .iter()
-                .enumerate()
-                .map(|(i, byte)| byte ^ mask[i % 4]),
-        );
-        self.stream.write_all(&frame).expect("writes");
+        self.stream
+            .write_all(&frame(first, payload))
+            .expect("writes");
     }
 
     /// The next text or close; answers pings on the way.
@@ -141,4 +132,25 @@ impl Socket {
         self.stream.read_exact(&mut payload).ok()?;
         Some((head[0], payload))
     }
+}
+
+/// A client's frame, masked.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).expect("short texts").to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .enumerate()
+            .map(|(i, byte)| byte ^ mask[i % 4]),
+    );
+    frame
 }
