@@ -462,11 +462,30 @@ fn a_drain_says_goodbye_at_once_and_closes_within_its_time() {
     let mut log = world.log();
     log.retain(|line| line != "timer");
     assert_eq!(log, ["closed 4005"; 4]);
-    world.shard.accepted(&mut world.driver, Socket(20));
-    assert!(world.driver.closed.contains(&Socket(20)));
     assert!(!world.shard.is_drained());
     world.round(1_000);
     assert!(world.shard.is_drained());
+    world.shard.accepted(&mut world.driver, Socket(20));
+    assert!(world.driver.closed.contains(&Socket(20)), "too late");
+}
+
+#[test]
+fn whom_the_kernel_accepted_just_before_a_drain_is_upgraded_and_said_goodbye_to() {
+    let mut world = World::new();
+    world.open(10);
+    world.log();
+    world.shard.drain(&mut world.driver);
+    let before = world.send_all();
+    assert_eq!(before.windows(6).filter(|six| six == b"goaway").count(), 1);
+    let key = world.accept(11);
+    world.receive(key, &upgrade_request(""));
+    let after = world.send_all();
+    assert!(after.starts_with(b"HTTP/1.1 101"));
+    assert_eq!(after.windows(6).filter(|six| six == b"goaway").count(), 1);
+    world.round(3_100);
+    let mut log = world.log();
+    log.retain(|line| line.starts_with("closed"));
+    assert_eq!(log, ["closed 4005"; 2]);
 }
 
 #[test]

@@ -142,7 +142,7 @@ pub async fn drive<S: Service>(
                 shard.drain(driver);
             }
         }
-        if shard.is_drained() {
+        if shard.is_drained() && driver.accepts_ended() {
             driver.enter(None)?;
             around.published.publish(shard.counts());
             return Ok(());

@@ -215,6 +215,11 @@ impl UringDriver {
         }
     }
 
+    /// Whether the kernel accepts for none of the listeners any more: what it accepted was told.
+    pub fn accepts_ended(&self) -> bool {
+        self.listeners.iter().all(|listener| !listener.armed)
+    }
+
     /// Whether the shard takes new connections.
     pub fn accepting(&self) -> bool {
         self.accepting

@@ -123,10 +123,11 @@ impl<S: Service> Shard<S> {
 
     /// A connection was accepted.
     pub fn accepted(&mut self, driver: &mut impl Driver, socket: Socket) {
-        let slot = if self.drain_until.is_none() {
-            self.core.occupy(socket)
-        } else {
+        // Also while it drains: the peer was told by the kernel that it is connected, so it is told to come back.
+        let slot = if self.is_drain_over() {
             None
+        } else {
+            self.core.occupy(socket)
         };
         let Some(slot) = slot else {
             driver.close(socket);
@@ -495,10 +496,9 @@ impl<S: Service> Shard<S> {
         self.accept_retry = None;
         driver.set_accepting(false);
         for slot in 0..u32::try_from(self.core.slots.len()).expect("invariant: slots fit u32") {
-            match self.core.connection(slot).state {
-                State::Open => self.say_goodbye(slot),
-                State::Handshake => self.core.kill(slot, CloseCause::Gone),
-                _ => {}
+            // A handshake may end; then it is said goodbye to.
+            if self.core.connection(slot).state == State::Open {
+                self.say_goodbye(slot);
             }
         }
         self.flush(driver);
@@ -529,8 +529,11 @@ impl<S: Service> Shard<S> {
 
     /// True when a drain is over: nobody is left, or the time is.
     pub fn is_drained(&self) -> bool {
-        self.drain_until
-            .is_some_and(|until| self.core.live == 0 || self.core.now >= until)
+        self.is_drain_over() || (self.drain_until.is_some() && self.core.live == 0)
+    }
+
+    fn is_drain_over(&self) -> bool {
+        self.drain_until.is_some_and(|until| self.core.now >= until)
     }
 }
 
