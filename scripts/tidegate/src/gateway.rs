@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,8 +14,7 @@ use tidegate_gateway::chat::bus_echo;
 use tidegate_gateway::{EchoConfig, Handle, StartError, run_bus_echo, run_echo};
 
 use crate::settings::Settings;
-use crate::signals::{self, Told};
-use crate::{data_dir, logging, parent};
+use crate::{data_dir, process};
 
 /// How long the gateway may take until it listens.
 const BOUND_MS_MAX: u64 = 30_000;
@@ -58,30 +58,15 @@ enum EchoWay {
 
 /// Runs until told to stop.
 pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitCode> {
-    parent::die_with_supervisor();
-    shm_bus::exit_on_truncation().context("cannot install the handler for a truncated bus")?;
-    let told = signals::listen()?;
-    let level = logging::start(&settings.log, &settings.data_dir)?;
     let handle = Handle::new()?;
-    let consumer_stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let drain = handle.clone();
-    std::thread::Builder::new()
-        .name("told".to_owned())
-        .spawn(move || {
-            for told in told {
-                match told {
-                    Told::Stop(_) => {
-                        consumer_stop.store(true, Ordering::Relaxed);
-                        drain.drain();
-                    }
-                    Told::LogLevel => level.reload(),
-                    Told::Replace | Told::ChildEnded => {}
-                }
-            }
-        })
-        .context("cannot start a thread")?;
+    let consumer_stop = Arc::new(AtomicBool::new(false));
+    let (drain, stop) = (handle.clone(), Arc::clone(&consumer_stop));
+    process::begin(&settings, move || {
+        stop.store(true, Ordering::Relaxed);
+        drain.drain();
+    })?;
     if let Some(bus) = &arguments.bus_echo_consumer {
-        bus_echo::consumer_main(bus, arguments.spin, consumer_stop)?;
+        bus_echo::consumer_main(bus, arguments.spin, &consumer_stop)?;
         return Ok(ExitCode::SUCCESS);
     }
 

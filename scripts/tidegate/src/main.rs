@@ -6,7 +6,7 @@ mod check_config;
 mod data_dir;
 mod gateway;
 mod logging;
-mod parent;
+mod process;
 mod settings;
 mod signals;
 mod token;
