@@ -50,19 +50,7 @@ fn a_batch_goes_on_where_it_stopped_and_nothing_is_placed_twice() {
         batch.extend(send_of(n, "some words that take room"));
     }
     assert!(matches!(stage.say(id(0, 1), &batch), Taken::Park { .. }));
-    let mut numbers = Vec::new();
-    while numbers.len() < 200 {
-        let taken = stage.take_all();
-        assert!(!taken.is_empty(), "the batch goes on");
-        numbers.extend(
-            taken
-                .iter()
-                .filter(|taking| taking.header.kind == ENVELOPE)
-                .map(|t| n_of(&t.payload)),
-        );
-        stage.turn();
-    }
-    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+    expect_sends_in_order(&mut stage, 200);
 }
 
 #[test]
@@ -81,19 +69,7 @@ fn a_json_batch_goes_on_where_it_stopped_too() {
         stage.say_json(id(0, 1), &format!("[{}]", objects.join(","))),
         Taken::Park { .. }
     ));
-    let mut numbers = Vec::new();
-    while numbers.len() < 200 {
-        let taken = stage.take_all();
-        assert!(!taken.is_empty(), "the batch goes on");
-        numbers.extend(
-            taken
-                .iter()
-                .filter(|taking| taking.header.kind == ENVELOPE)
-                .map(|t| n_of(&t.payload)),
-        );
-        stage.turn();
-    }
-    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+    expect_sends_in_order(&mut stage, 200);
 }
 
 #[test]
@@ -276,6 +252,24 @@ fn held_hellos_are_bounded() {
     assert_eq!(code, 4006);
     assert!(reason.starts_with("retry_ms="));
     assert_eq!(stage.close(closed, CloseCause::Service { code }), Told::Now);
+}
+
+/// A parked batch goes on as the backend takes: its Sends come once each and in order.
+fn expect_sends_in_order(stage: &mut Stage, count: u64) {
+    let expected: Vec<u64> = (1..=count).collect();
+    let mut numbers = Vec::new();
+    while numbers.len() < expected.len() {
+        let taken = stage.take_all();
+        assert!(!taken.is_empty(), "the batch goes on");
+        numbers.extend(
+            taken
+                .iter()
+                .filter(|taking| taking.header.kind == ENVELOPE)
+                .map(|t| n_of(&t.payload)),
+        );
+        stage.turn();
+    }
+    assert_eq!(numbers, expected);
 }
 
 fn n_of(payload: &[u8]) -> u64 {
