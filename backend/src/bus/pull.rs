@@ -136,7 +136,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
     }
 
     /// The state carries both sides' marks: with it no receipt is needed.
-    pub(super) fn flush_one(
+    fn flush_one(
         &mut self,
         engine: &Engine,
         address: Address,
@@ -160,7 +160,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         Sent::Yes
     }
 
-    pub(super) fn ask_cold(&mut self, request: ColdRequest) {
+    fn ask_cold(&mut self, request: ColdRequest) {
         if self.cold.request(request) {
             if let Some(follow) = self.follow_mut(request.connection, request.conversation) {
                 follow.cold = true;
@@ -271,7 +271,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
     }
 
-    pub(super) fn set_behind(&mut self, connection: ConnectionKey) {
+    fn set_behind(&mut self, connection: ConnectionKey) {
         let Some(delivery) = self.deliveries.get_mut(connection) else {
             return;
         };
