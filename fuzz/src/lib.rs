@@ -5,6 +5,7 @@
 
 pub mod corpus;
 pub mod mutate;
+pub mod trials;
 
 /// Every body of every library, by the name of its target.
 pub fn bodies() -> impl Iterator<Item = (&'static str, mutate::Body)> {
