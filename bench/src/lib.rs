@@ -1,6 +1,8 @@
 //! Questions with numbers about Tidegate. Each question is a file: what is asked, how the answer is checked, who
-//! saturated first. The loads here are plain blocking sockets; they are for few connections and exact timing.
+//! saturated first. Loads for few connections and exact timing are plain blocking sockets ([`socket`]); crowds are
+//! made of [`client`].
 
+pub mod client;
 pub mod dribble;
 pub mod latency;
 pub mod server;
