@@ -18,6 +18,8 @@ pub mod read;
 pub mod readers;
 mod rows;
 pub mod sqlite;
+#[cfg(feature = "simulation")]
+pub mod vfs;
 mod write;
 
 pub use readers::{Readers, Reading};
