@@ -4,7 +4,9 @@
 //! them. [`mutate`] does it on stable Rust, from the golden vectors, by seed.
 
 pub mod corpus;
+pub mod hostile;
 pub mod mutate;
+pub mod procfs;
 pub mod trials;
 
 /// Every body of every library, by the name of its target.

@@ -55,7 +55,8 @@ pub struct Config {
 
     /// A connection must have sent its whole handshake after so long, ms.
     pub handshake_ms_max: u32,
-    /// A frame or fragmented message that was begun must be whole after so long without a byte of it, ms.
+    /// A frame or fragmented message that was begun must be whole after so long without 16 KiB more of it, ms. With
+    /// the 5 s in which a closed peer may hang up, a stalled one is gone within a minute.
     pub stalled_frame_ms_max: u32,
 
     /// Silence after which the kernel probes a peer (TCP_KEEPIDLE), seconds.
@@ -103,7 +104,7 @@ impl Default for Config {
             agent_out_bytes_max: 1 << 20,
             collect_bytes_max: 256 << 20,
             handshake_ms_max: 10_000,
-            stalled_frame_ms_max: 60_000,
+            stalled_frame_ms_max: 50_000,
             tcp_keepalive_s: 60,
             tcp_user_timeout_ms: 30_000,
             listen_backlog: 4_096,

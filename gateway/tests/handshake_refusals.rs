@@ -1,4 +1,5 @@
-//! Requests that are no upgrade: each gets its status, and the connection ends.
+//! Requests that are refused for whom they come from, or when. The list of malformed ones and their statuses is
+//! `fuzz/src/hostile/handshakes.rs`, run by `fuzz/tests/hostile_peers.rs`.
 
 mod support;
 
@@ -11,29 +12,13 @@ fn head(gateway: &Gateway, request: &str) -> String {
 }
 
 #[test]
-fn each_fault_has_its_status() {
+fn each_refusal_has_its_status_and_is_counted() {
     let mut config = small();
     config.allowed_origins = vec!["https://shop.example".to_owned()];
     let gateway = Gateway::start(config);
     let upgrade = String::from_utf8(request("")).expect("ASCII");
     let cases = [
-        ("GET / HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "426"),
-        ("POST /ws HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "405"),
-        (upgrade.replace("/ws", "/elsewhere"), "404"),
         (upgrade.replace("Version: 13", "Version: 8"), "426"),
-        (upgrade.replace("Sec-WebSocket-Key", "X-Key"), "400"),
-        (upgrade.replace("HTTP/1.1", "HTTP/1.0"), "505"),
-        (
-            upgrade.replace("Host: test\r\n", "Host: test\r\nContent-Length: 5\r\n"),
-            "400",
-        ),
-        (
-            upgrade.replace(
-                "Host: test\r\n",
-                "Host: test\r\nTransfer-Encoding: chunked\r\n",
-            ),
-            "400",
-        ),
         (
             upgrade.replace(
                 "Host: test\r\n",
@@ -41,32 +26,14 @@ fn each_fault_has_its_status() {
             ),
             "403",
         ),
-        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".to_owned(), "400"),
-        (
-            "\r\n\r\n\0\r\nQUIT\n nobody trusts this\r\n\r\n".to_owned(),
-            "400",
-        ),
-        (
-            upgrade.replace(
-                "Host: test\r\n",
-                &format!("Host: test\r\nX: {}\r\n", "x".repeat(9000)),
-            ),
-            "431",
-        ),
-        (
-            upgrade.replace(
-                "Host: test\r\n",
-                &format!("Host: test\r\n{}", "X: y\r\n".repeat(100)),
-            ),
-            "431",
-        ),
+        ("GET / HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "426"),
     ];
     for (request, status) in &cases {
         let answer = head(&gateway, request);
         let found = answer.split(' ').nth(1).unwrap_or("nothing");
         assert_eq!(found, *status, "{request}\n{answer}");
     }
-    let version = head(&gateway, &cases[3].0);
+    let version = head(&gateway, &cases[0].0);
     assert!(
         version.contains("\r\nSec-WebSocket-Version: 13\r\n"),
         "{version}"
