@@ -328,6 +328,7 @@ impl<S: Store> Replay<'_, S> {
                 self.done.inputs += 1;
             }
             ENDED if self.begun => {
+                engine.end_turn(&mut self.out);
                 for cursor in body.chunks_exact(18) {
                     let array = |range: std::ops::Range<usize>| -> [u8; 8] {
                         cursor[range].try_into().expect("invariant: eight bytes")

@@ -391,7 +391,8 @@ fn the_figures_add_up() {
     let metrics = backend.client.get("/metrics");
     let text = metrics.text();
     for line in [
-        "tidegate_ledger_messages{state=\"pending\"} 2",
+        "tidegate_ledger_messages{to=\"agent\",state=\"pending\"} 2",
+        "tidegate_ledger_messages{to=\"visitor\",state=\"accepted\"} 0",
         "tidegate_conversations_waiting 1",
         "tidegate_messages_accepted_total 2",
     ] {

@@ -73,9 +73,9 @@ fn a_chat_is_loaded_as_it_was_written() {
     );
     assert_eq!(
         (
-            loaded.ledger.accepted_to_agent,
-            loaded.ledger.delivered_to_agent,
-            loaded.ledger.pending
+            loaded.ledger.to_agent.accepted,
+            loaded.ledger.to_agent.delivered,
+            loaded.ledger.to_agent.pending
         ),
         (2, 1, 1)
     );

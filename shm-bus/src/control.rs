@@ -9,8 +9,11 @@ use crate::{
     identity::InstanceId,
     layout,
     memory::{Memory, Word, Words},
-    sync::{Arc, Ordering},
+    sync::{Arc, Ordering, fence},
 };
+
+/// How often a reader looks again while the backend writes the ledger.
+const LEDGER_TRIES_MAX: usize = 1_000;
 
 /// What every process may read.
 #[derive(Clone)]
@@ -21,6 +24,7 @@ pub struct Control {
     backend_instance: Word,
     backend_pid: Word,
     heartbeat_us: Word,
+    ledger_version: Word,
     ledger: Words,
     pub(crate) backend_memory: Arc<Memory>,
 }
@@ -34,6 +38,7 @@ impl Control {
             backend_instance: Word::at(backend, layout::BACKEND_INSTANCE_OFFSET),
             backend_pid: Word::at(backend, layout::BACKEND_PID_OFFSET),
             heartbeat_us: Word::at(backend, layout::BACKEND_HEARTBEAT_OFFSET),
+            ledger_version: Word::at(backend, layout::LEDGER_VERSION_OFFSET),
             ledger: Words::at(backend, layout::LEDGER_OFFSET, layout::LEDGER_COUNTERS * 8),
             backend_memory: Arc::clone(backend),
         }
@@ -86,13 +91,25 @@ impl Control {
         self.roster.load(Ordering::Acquire)
     }
 
-    /// A ledger counter, by the backend's own table.
+    /// The ledger's counters of one moment, by the backend's own table. `None`: the backend was writing each time that
+    /// it was tried; try again, or it died while writing.
     ///
     /// # Panics
-    /// `index` is not below [`layout::LEDGER_COUNTERS`].
+    /// `into` is longer than [`layout::LEDGER_COUNTERS`].
     #[must_use]
-    pub fn ledger(&self, index: usize) -> u64 {
-        self.ledger.load(index)
+    pub fn ledger(&self, into: &mut [u64]) -> Option<()> {
+        for _ in 0..LEDGER_TRIES_MAX {
+            // SYNC(ledger-whole): what was written before the version was made even is seen.
+            let before = self.ledger_version.load(Ordering::Acquire);
+            self.ledger.copy_out(0, into);
+            // SYNC(ledger-torn): if any word of a later writing was seen, so is that writing's odd version.
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.ledger_version.load(Ordering::Relaxed) == before {
+                return Some(());
+            }
+            std::hint::spin_loop();
+        }
+        None
     }
 }
 
@@ -151,12 +168,23 @@ impl BackendControl {
         self.0.heartbeat_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// Sets a ledger counter, by the backend's own table.
+    /// Sets the ledger's counters, by the backend's own table, so that readers see all of them or none. For the one
+    /// thread that holds the seat.
     ///
     /// # Panics
-    /// `index` is not below [`layout::LEDGER_COUNTERS`].
-    pub fn set_ledger(&self, index: usize, value: u64) {
-        self.0.ledger.store(index, value);
+    /// `values` is longer than [`layout::LEDGER_COUNTERS`].
+    pub fn set_ledger(&self, values: &[u64]) {
+        let version = &self.0.ledger_version;
+        // A backend that died while writing left it odd: that writing is ended by this one.
+        let writing = version.load(Ordering::Relaxed) | 1;
+        version.store(writing, Ordering::Relaxed);
+        // SYNC(ledger-torn): the odd version is seen by whoever sees a word written below.
+        fence(Ordering::Release);
+        for (index, &value) in values.iter().enumerate() {
+            self.0.ledger.store(index, value);
+        }
+        // SYNC(ledger-whole): the words come before the even version.
+        version.store(writing.wrapping_add(1), Ordering::Release);
     }
 
     pub(crate) fn announce(&self, instance: InstanceId, pid: u32) {

@@ -200,6 +200,12 @@ impl BusDirectory {
         ))
     }
 
+    /// Whether a backend holds the seat: its process lives, stopped or not. A system call or two.
+    #[must_use]
+    pub fn backend_is_alive(&self) -> bool {
+        self.backend_probe().is_ok_and(|probe| probe.is_held())
+    }
+
     /// The segments that are there and complete, of gateways living and dead, in no order.
     ///
     /// # Errors

@@ -138,6 +138,8 @@ pub const BACKEND_HEARTBEAT_OFFSET: usize = 272;
 pub const FRONTIER_OFFSET: usize = 384;
 /// The backend's sleep word.
 pub const BACKEND_SLEEP_OFFSET: usize = 512;
+/// Odd while the ledger's counters are being written; grows with each writing.
+pub const LEDGER_VERSION_OFFSET: usize = 640;
 /// First ledger counter.
 pub const LEDGER_OFFSET: usize = 1024;
 /// Ledger counters.
@@ -192,7 +194,8 @@ const _: () = {
     );
     assert!(
         BACKEND_SLEEP_OFFSET - FRONTIER_OFFSET >= 128
-            && LEDGER_OFFSET - BACKEND_SLEEP_OFFSET >= 128
+            && LEDGER_VERSION_OFFSET - BACKEND_SLEEP_OFFSET >= 128
+            && LEDGER_OFFSET - LEDGER_VERSION_OFFSET >= 128
     );
     // Sizes never overflow.
     assert!(SHARDS_MAX.checked_mul(RING_BYTES_MAX).is_some());
@@ -285,6 +288,11 @@ mod tests {
             ("control.backend.mem/heartbeat", BACKEND_HEARTBEAT_OFFSET, 8),
             ("control.backend.mem/frontier", FRONTIER_OFFSET, 8),
             ("control.backend.mem/sleep", BACKEND_SLEEP_OFFSET, 8),
+            (
+                "control.backend.mem/ledger_version",
+                LEDGER_VERSION_OFFSET,
+                8,
+            ),
             (
                 "control.backend.mem/ledger",
                 LEDGER_OFFSET,

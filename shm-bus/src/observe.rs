@@ -145,11 +145,31 @@ impl ObservedShard {
         Position::from_raw(self.to_gateway_released.load(Ordering::Relaxed))
     }
 
+    /// Bytes in `to_backend` that the backend has not given back.
+    #[must_use]
+    pub fn to_backend_depth_bytes(&self) -> u64 {
+        depth(self.to_backend_released(), &self.to_backend)
+    }
+
+    /// Bytes in `to_gateway` that the gateway has not given back.
+    #[must_use]
+    pub fn to_gateway_depth_bytes(&self) -> u64 {
+        depth(self.to_gateway_released(), &self.to_gateway)
+    }
+
     /// Whether the shard says that it sleeps.
     #[must_use]
     pub fn sleeps(&self) -> bool {
         !self.sleep.load(Ordering::Relaxed).is_multiple_of(2)
     }
+}
+
+/// The released cursor is read first, so that a ring that moves on meanwhile shows too much and never less than none.
+fn depth(released: Position, ring: &Tap) -> u64 {
+    ring.published()
+        .get()
+        .saturating_sub(released.get())
+        .min(ring.ring_bytes())
 }
 
 /// Counters of somebody else.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::command::AgentView;
-use crate::engine::loaded::LedgerCounts;
+use crate::engine::ledger::Ledger;
 
 /// How old a snapshot may be while things change.
 pub const LIVE_VIEW_MS: u64 = 100;
@@ -43,7 +43,7 @@ pub struct LiveView {
     /// Gateways attached.
     pub gateways: u32,
     /// The loss ledger.
-    pub ledger: LedgerCounts,
+    pub ledger: Ledger,
     /// Counters since the process started.
     pub counters: Counters,
 }

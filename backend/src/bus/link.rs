@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use shm_bus::{Consumer, Producer};
 
+use super::board::Board;
+
 /// One attached gateway.
 pub trait Link {
     /// Its instance, never 0.
@@ -32,8 +34,8 @@ pub trait Gateways {
     fn discover(&mut self) -> Vec<Self::Link>;
     /// Tells the gateways that this backend lives, and lets visitors in.
     fn beat(&mut self, now_us: u64);
-    /// Shows the loss ledger to whoever looks at the bus: accepted, delivered, pending, expired.
-    fn show_ledger(&mut self, ledger: [u64; 4]);
+    /// Shows the figures of the last commit to whoever looks at the bus.
+    fn show(&mut self, board: &Board);
     /// Announces the sleep: from here on producers ring.
     fn prepare_sleep(&mut self);
     /// Sleeps, after `prepare_sleep` and one more look at all rings.

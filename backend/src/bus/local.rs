@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shm_bus::{Consumer, Producer, RingBacking, SegmentError, ring_pair};
 
+use super::board::Board;
 use super::link::{Gateways, Link};
 
 /// The gateway's end of one shard.
@@ -105,7 +106,7 @@ impl Gateways for LocalBus {
 
     fn beat(&mut self, _now_us: u64) {}
 
-    fn show_ledger(&mut self, _ledger: [u64; 4]) {}
+    fn show(&mut self, _board: &Board) {}
 
     fn prepare_sleep(&mut self) {}
 

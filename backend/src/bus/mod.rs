@@ -9,10 +9,12 @@
 //! - [`publish`]: effects become records; who cannot be served is *behind* and pulled from its cursor later
 //! - [`cold`]: what left the window, from reader threads
 //! - [`news`]: presence, queue numbers: coalesced, or dropped and counted
+//! - [`board`]: what the bus's control page shows of all this
 //!
 //! Nothing is queued as bytes for others: a connection that cannot be served now is a key in a list. Only answers
 //! wait as bytes, and of those no more than the inputs that were taken.
 
+pub mod board;
 pub mod cold;
 pub mod decode;
 pub mod delivery;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shm_bus::{AttachedGateway, BackendSeat, BusDirectory, Consumer, Producer, Ringer, SeatError};
 
+use super::board::Board;
 use super::link::{Gateways, Link};
 
 /// Tickets admitted beyond those that were given out, so that nobody waits for the next beat. (An operator's rate
@@ -68,10 +69,8 @@ impl Gateways for Seat {
         control.advance_frontier(control.tickets() + ADMITTED_AHEAD);
     }
 
-    fn show_ledger(&mut self, ledger: [u64; 4]) {
-        for (index, value) in ledger.into_iter().enumerate() {
-            self.seat.control().set_ledger(index, value);
-        }
+    fn show(&mut self, board: &Board) {
+        self.seat.control().set_ledger(board.words());
     }
 
     fn prepare_sleep(&mut self) {

@@ -64,14 +64,13 @@ impl Engine {
         match side {
             Side::Visitor => {
                 conversation.pending.to_visitor -= newly;
-                self.ledger.delivered_to_visitor += newly;
+                conversation.delivered_unwritten.to_visitor += newly;
             }
             Side::Agent => {
                 conversation.pending.to_agent -= newly;
-                self.ledger.delivered_to_agent += newly;
+                conversation.delivered_unwritten.to_agent += newly;
             }
         }
-        self.ledger.pending = self.ledger.pending.saturating_sub(newly);
         if !conversation.marks_dirty {
             conversation.marks_dirty = true;
             self.marks_dirty.push(key);
@@ -147,11 +146,22 @@ impl Engine {
     pub(crate) fn write_marks(&mut self, out: &mut Output) {
         self.marks_due_us = u64::MAX;
         for key in std::mem::take(&mut self.marks_dirty) {
-            if let Some(conversation) = self.conversations.get_mut(key)
-                && std::mem::take(&mut conversation.marks_dirty)
-            {
-                out.writes.marks.push(conversation.marks_row());
-            }
+            self.write_marks_of(key, out);
         }
+    }
+
+    /// Puts one conversation's marks into the WriteSet if they are ahead of the store: what they say is delivered is
+    /// in the ledger from now on. True if they were.
+    pub(crate) fn write_marks_of(&mut self, key: ConversationKey, out: &mut Output) -> bool {
+        let Some(conversation) = self.conversations.get_mut(key) else {
+            return false;
+        };
+        let dirty = std::mem::take(&mut conversation.marks_dirty);
+        if dirty {
+            out.writes.marks.push(conversation.marks_row());
+            self.ledger
+                .deliver(std::mem::take(&mut conversation.delivered_unwritten));
+        }
+        dirty
     }
 }

@@ -37,6 +37,8 @@ pub struct Conversation {
     pub marks_dirty: bool,
     /// Texts above the receiving side's delivered mark.
     pub pending: Pending,
+    /// Texts that were acknowledged since the marks were written last: the ledger has them when they are stored.
+    pub delivered_unwritten: Pending,
     /// At most 120 bytes of the newest text.
     pub last_text: String,
     /// When it came.

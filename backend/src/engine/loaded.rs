@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
+use super::ledger::Ledger;
 use super::rows::{
     AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow,
     MessageRow, MetaRow, RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
@@ -87,24 +88,9 @@ pub struct Loaded {
     /// How far each ring was applied.
     pub ring_cursors: Vec<RingCursorRow>,
     /// The loss ledger over all conversations, closed ones too, counted from the rows.
-    pub ledger: LedgerCounts,
-}
-
-/// The loss ledger: text messages (not system messages) by what became of them, per message and recipient side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LedgerCounts {
-    /// Accepted from visitors: the agent's side is the recipient.
-    pub accepted_to_agent: u64,
-    /// Of these, at or below the agent side's delivered mark.
-    pub delivered_to_agent: u64,
-    /// Accepted from agents.
-    pub accepted_to_visitor: u64,
-    /// Of these, at or below the visitor side's delivered mark.
-    pub delivered_to_visitor: u64,
-    /// Counted by itself, conversation by conversation: neither delivered nor expired.
-    pub pending: u64,
-    /// Removed unacknowledged by retention or erasure.
-    pub expired: u64,
+    pub ledger: Ledger,
+    /// The same as it was stored last; `None` before the first time.
+    pub ledger_stored: Option<Ledger>,
 }
 
 /// One point read.

@@ -10,7 +10,7 @@
 //! - `opening`, `sending`, `acknowledging`, `commanding`, `passing`: what follows, one file per kind of input
 //! - [`table`]: states × events, and `steps`, which takes the step that the table says
 //! - [`conversation`], [`queue`], [`agents`], [`connections`], `people`, [`sessions`], [`window`]: the state
-//! - [`marks`], [`clock`]: what merges
+//! - [`marks`], [`clock`]: what merges; [`ledger`]: what became of every accepted text
 //! - [`effect`], [`write_set`], [`rows`]: what comes out; `views`: how a conversation looks from outside
 
 mod acknowledging;
@@ -23,6 +23,7 @@ pub mod conversation;
 pub mod effect;
 pub mod input;
 pub mod kinds;
+pub mod ledger;
 pub mod loaded;
 pub mod marks;
 mod opening;
@@ -60,7 +61,8 @@ use conversation::{ConversationKey, Conversations};
 use effect::Output;
 use input::Input;
 use kinds::{CloseReason, Reason};
-use loaded::{Found, LedgerCounts, Need};
+use ledger::Ledger;
+use loaded::{Found, Need};
 use people::People;
 use queue::{Queue, ServiceRate};
 use rate::RateLimit;
@@ -194,7 +196,10 @@ pub struct Engine {
     pub(crate) answer_samples_ms: VecDeque<u32>,
     pub(crate) sessions: Sessions,
     pub(crate) window: Window,
-    pub(crate) ledger: LedgerCounts,
+    /// As the rows of this turn leave it.
+    pub(crate) ledger: Ledger,
+    /// As it was last put into a WriteSet.
+    pub(crate) ledger_written: Ledger,
     pub(crate) tally: Tally,
     pub(crate) marks_dirty: Vec<ConversationKey>,
     pub(crate) marks_due_us: u64,
@@ -383,7 +388,7 @@ impl Engine {
 
     /// The loss ledger.
     #[must_use]
-    pub const fn ledger(&self) -> LedgerCounts {
+    pub const fn ledger(&self) -> Ledger {
         self.ledger
     }
 

@@ -72,9 +72,7 @@ impl Engine {
     pub(crate) fn forget_closed(&mut self, out: &mut Output) {
         let closed_max = self.rules.closed_conversations_max;
         while let Some(key) = self.conversations.excess_closed(closed_max) {
-            let oldest = self.conversations.at_mut(key);
-            if std::mem::take(&mut oldest.marks_dirty) {
-                out.writes.marks.push(oldest.marks_row());
+            if self.write_marks_of(key, out) {
                 return;
             }
             self.conversations.forget_oldest_closed();

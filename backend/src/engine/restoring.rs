@@ -10,7 +10,7 @@ use super::clock::{HybridClock, Stamp};
 use super::connections::Connections;
 use super::conversation::{Conversation, ConversationKey, Conversations};
 use super::kinds::{AgentStatus, Status};
-use super::loaded::{Loaded, LoadedConversation};
+use super::loaded::{Loaded, LoadedConversation, Pending};
 use super::marks::{Marks, Register, SideMarks};
 use super::people::People;
 use super::queue::{Queue, ServiceRate};
@@ -47,6 +47,7 @@ impl Engine {
             sessions: Sessions::new(rules.sessions_max),
             window: Window::new(rules.window_bytes_max),
             ledger: loaded.ledger,
+            ledger_written: loaded.ledger_stored.unwrap_or_default(),
             tally: Tally::default(),
             marks_dirty: Vec::new(),
             marks_due_us: u64::MAX,
@@ -135,6 +136,7 @@ impl Engine {
             marks: marks_of(&loaded.marks),
             marks_dirty: false,
             pending: loaded.pending,
+            delivered_unwritten: Pending::default(),
             last_text: loaded.last_text,
             last_at_us: loaded.last_at_us,
             unanswered_since_us: loaded.unanswered_since_us,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 use super::kinds::{AgentStatus, CloseReason, Content, Role, Status, SystemEvent};
+use super::ledger::Ledger;
 
 /// A place in `WriteSet::text` (or `Loaded`'s): bytes `start .. start + bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -274,7 +275,18 @@ pub struct QuarantineRow {
     pub input_json: String,
 }
 
-/// A fact about the whole database: the incarnation's base, the clock's ceiling, the ledger.
+/// The loss ledger as of the turn that wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// Site; the key.
+    pub site_id: u32,
+    /// The turn's time.
+    pub at_us: u64,
+    /// The figures.
+    pub ledger: Ledger,
+}
+
+/// A fact about the whole database: the incarnation's base, the clock's ceiling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetaRow {
     /// Name; see [`meta`].

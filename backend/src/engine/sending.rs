@@ -390,18 +390,16 @@ impl Engine {
                 if conversation.unanswered_since_us == 0 {
                     conversation.unanswered_since_us = now_us;
                 }
-                self.ledger.accepted_to_agent += 1;
             }
             Side::Agent => {
                 conversation.pending.to_visitor += 1;
                 let asked_at_us = std::mem::take(&mut conversation.unanswered_since_us);
-                self.ledger.accepted_to_visitor += 1;
                 if asked_at_us > 0 {
                     self.sample_answer(now_us - asked_at_us);
                 }
             }
         }
-        self.ledger.pending += 1;
+        self.ledger.accept(who.role.side().other());
         self.tally.accepted += 1;
         seq
     }

@@ -56,6 +56,7 @@ impl Engine {
             marks: Marks::default(),
             marks_dirty: false,
             pending: Pending::default(),
+            delivered_unwritten: Pending::default(),
             last_text: String::new(),
             last_at_us: now_us,
             unanswered_since_us: 0,

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{
-    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow,
-    MessageRow, MetaRow, OutboxRow, QuarantineRow, RingCursorRow, SessionLastRow, TextRange,
-    VisitorRow, WidgetRow,
+    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, LedgerRow,
+    MarksRow, MessageRow, MetaRow, OutboxRow, QuarantineRow, RingCursorRow, SessionLastRow,
+    TextRange, VisitorRow, WidgetRow,
 };
 
 /// Upserts, except `messages` and `idempotency_keys`, which are inserts: a repeat of their key is a bug and
@@ -42,6 +42,8 @@ pub struct WriteSet {
     pub idempotency_keys: Vec<IdempotencyKeyRow>,
     /// Merged with `max` per column.
     pub marks: Vec<MarksRow>,
+    /// When the turn moved it.
+    pub ledger: Option<LedgerRow>,
     /// For webhooks and other nodes.
     pub outbox: Vec<OutboxRow>,
     /// Inputs that failed twice.
@@ -75,6 +77,7 @@ impl WriteSet {
             + self.sessions.len()
             + self.idempotency_keys.len()
             + self.marks.len()
+            + usize::from(self.ledger.is_some())
             + self.outbox.len()
             + self.quarantine.len()
             + self.ring_cursors.len()
@@ -119,6 +122,7 @@ impl WriteSet {
         self.sessions.clear();
         self.idempotency_keys.clear();
         self.marks.clear();
+        self.ledger = None;
         self.outbox.clear();
         self.quarantine.clear();
         self.ring_cursors.clear();

@@ -46,8 +46,7 @@ pub async fn realtime_stats(
     let today = today(&state).await?;
     let live = state.turn.live();
     let ledger = &live.ledger;
-    let accepted = ledger.accepted_to_agent + ledger.accepted_to_visitor;
-    let delivered = ledger.delivered_to_agent + ledger.delivered_to_visitor;
+    let total = ledger.total();
     let mut body = serde_json::to_value(&*live).map_err(|error| Problem::internal(&error))?;
     if let Value::Object(members) = &mut body {
         members.insert(
@@ -58,15 +57,13 @@ pub async fn realtime_stats(
         members.insert(
             "ledger".to_owned(),
             json!({
-                "accepted": accepted,
-                "delivered": delivered,
-                "pending": ledger.pending,
-                "expired": ledger.expired,
-                "closed": accepted == delivered + ledger.pending + ledger.expired,
-                "accepted_to_agent": ledger.accepted_to_agent,
-                "delivered_to_agent": ledger.delivered_to_agent,
-                "accepted_to_visitor": ledger.accepted_to_visitor,
-                "delivered_to_visitor": ledger.delivered_to_visitor,
+                "accepted": total.accepted,
+                "delivered": total.delivered,
+                "pending": total.pending,
+                "expired": total.expired,
+                "closed": ledger.is_closed(),
+                "to_agent": ledger.to_agent,
+                "to_visitor": ledger.to_visitor,
             }),
         );
     }

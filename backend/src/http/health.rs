@@ -112,20 +112,19 @@ fn live(text: &mut Text, state: &HttpState) {
     text.family(
         "ledger_messages",
         "gauge",
-        "the loss ledger: accepted = delivered + pending + expired",
+        "texts by recipient, as of the last commit: accepted = delivered + pending + expired",
     );
-    text.sample(
-        "ledger_messages",
-        "{state=\"accepted\"}",
-        ledger.accepted_to_agent + ledger.accepted_to_visitor,
-    );
-    text.sample(
-        "ledger_messages",
-        "{state=\"delivered\"}",
-        ledger.delivered_to_agent + ledger.delivered_to_visitor,
-    );
-    text.sample("ledger_messages", "{state=\"pending\"}", ledger.pending);
-    text.sample("ledger_messages", "{state=\"expired\"}", ledger.expired);
+    for (to, account) in [("agent", &ledger.to_agent), ("visitor", &ledger.to_visitor)] {
+        for (state, value) in [
+            ("accepted", account.accepted),
+            ("delivered", account.delivered),
+            ("pending", account.pending),
+            ("expired", account.expired),
+        ] {
+            let labels = format!("{{to=\"{to}\",state=\"{state}\"}}");
+            text.sample("ledger_messages", &labels, value);
+        }
+    }
     let counters = serde_json::to_value(&live.counters).unwrap_or_default();
     for (name, value) in counters.as_object().into_iter().flatten() {
         let name = format!("{name}_total");

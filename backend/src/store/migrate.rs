@@ -29,6 +29,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "canned_replies",
         sql: include_str!("../../migrations/0002_canned_replies.sql"),
     },
+    Migration {
+        version: 3,
+        name: "ledger",
+        sql: include_str!("../../migrations/0003_ledger.sql"),
+    },
 ];
 
 /// "TIDE": says that a file is ours (`PRAGMA application_id`).

@@ -16,6 +16,7 @@ pub mod migrate;
 pub mod open;
 pub mod read;
 pub mod readers;
+pub mod recount;
 mod rows;
 pub mod sqlite;
 #[cfg(feature = "simulation")]
@@ -23,9 +24,11 @@ pub mod vfs;
 mod write;
 
 pub use readers::{Readers, Reading};
+pub use recount::{Recount, recount, recount_at};
 pub use sqlite::{SqliteStore, StoreOptions};
 
-pub use crate::engine::loaded::{LedgerCounts, Loaded, LoadedConversation, Pending, Sent};
+pub use crate::engine::ledger::Ledger;
+pub use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;

@@ -10,6 +10,7 @@ use super::checkpoint::{self, Checkpointer};
 use super::data_dir::make_private_file;
 use super::load::{self, LoadBounds};
 use super::open::{self, Place};
+use super::recount::{Recount, recount};
 use super::{CommitError, Index, Store, StoreError, find, migrate, write};
 use crate::config::{Config, Synchronous};
 use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
@@ -171,6 +172,14 @@ impl SqliteStore {
     #[must_use]
     pub fn checkpoint_counters(&self) -> Option<Arc<checkpoint::Counters>> {
         self.checkpointer.as_ref().map(Checkpointer::counters)
+    }
+
+    /// The loss ledger from the rows alone, as of the last commit.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn recount(&self) -> Result<Recount, StoreError> {
+        Ok(recount(&self.connection)?)
     }
 
     /// Empties the log now, on this thread; for simulators and for closing.

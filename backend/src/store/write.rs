@@ -260,6 +260,28 @@ fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
             ])?;
         }
     }
+    if let Some(row) = &set.ledger {
+        let (to_agent, to_visitor) = (&row.ledger.to_agent, &row.ledger.to_visitor);
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO ledger (site_id, at_us,
+                     accepted_to_agent, delivered_to_agent, pending_to_agent, expired_to_agent,
+                     accepted_to_visitor, delivered_to_visitor, pending_to_visitor, expired_to_visitor)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute(params![
+                row.site_id,
+                row.at_us.cast_signed(),
+                to_agent.accepted.cast_signed(),
+                to_agent.delivered.cast_signed(),
+                to_agent.pending.cast_signed(),
+                to_agent.expired.cast_signed(),
+                to_visitor.accepted.cast_signed(),
+                to_visitor.delivered.cast_signed(),
+                to_visitor.pending.cast_signed(),
+                to_visitor.expired.cast_signed()
+            ])?;
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     /// Commits what was applied; `None`: done. A turn that changed no row needs no commit: what it took is released
     /// all the same, and if that is lost with a crash, it is taken again.
     pub(super) fn commit(&mut self, now_us: u64) -> Option<Stepped> {
+        self.engine.end_turn(&mut self.out);
         if !self.out.writes.is_empty() {
             self.add_cursors();
         }
@@ -81,6 +82,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             Ok(index) => {
                 self.counters.commits += 1;
                 self.retry = None;
+                self.ledger_committed = self.engine.ledger();
                 debug_assert!(
                     self.store.durable() >= index,
                     "one turn in flight: submitted is durable"

@@ -32,11 +32,13 @@ use crate::app::command::{HttpAnswer, Refusal};
 use crate::app::handle::TurnDoor;
 use crate::app::live_view::{Counters, LIVE_VIEW_MS};
 use crate::bus::Bus;
+use crate::bus::board::Board;
 use crate::bus::cold::ColdReader;
 use crate::bus::link::Gateways;
 use crate::engine::Engine;
 use crate::engine::effect::Output;
 use crate::engine::input::Input;
+use crate::engine::ledger::Ledger;
 use crate::engine::loaded::{Found, Need};
 use crate::journal::Journal;
 use crate::store::{Store, StoreError};
@@ -117,6 +119,8 @@ pub struct Turn<S, G: Gateways, C> {
     counters: Counters,
     live_next_us: u64,
     live_due: bool,
+    /// The engine's is ahead of it while a commit is tried again.
+    ledger_committed: Ledger,
     ready: bool,
     looked: bool,
 }
@@ -131,6 +135,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         limits: TurnLimits,
     ) -> Self {
         Self {
+            ledger_committed: engine.ledger(),
             engine,
             bus,
             store,
@@ -313,15 +318,11 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         counters.records_bad = tally.records_bad;
         counters.behind = self.bus.behind();
         self.engine.look_at(now_us);
-        let view = self
+        let mut view = self
             .engine
             .live_view(self.ready, self.bus.gateway_count(), counters);
-        let ledger = view.ledger;
-        let delivered = ledger.delivered_to_agent + ledger.delivered_to_visitor;
-        let accepted = ledger.accepted_to_agent + ledger.accepted_to_visitor;
-        self.bus
-            .gateways_mut()
-            .show_ledger([accepted, delivered, ledger.pending, ledger.expired]);
+        view.ledger = self.ledger_committed;
+        self.bus.gateways_mut().show(&Board::of(&view));
         // Nobody may be listening any more; then nobody misses it.
         let _ = self.door.live.send(Arc::new(view));
     }

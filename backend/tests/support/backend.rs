@@ -236,6 +236,7 @@ fn run(
             );
         }
         apply(&mut engine, &mut store, &Input::Tick, &mut out);
+        engine.end_turn(&mut out);
         store.submit(&out.writes).expect("it commits");
         door.live.send_replace(Arc::new(engine.live_view(
             true,

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use shm_bus::Counters;
+use tidegate_protocol::fb;
+use tidegate_protocol::names::Named;
 
 /// First of the owner's counters that the chat uses; those below are the sockets'.
 pub const CHAT_COUNTER_FIRST: usize = 256;
@@ -75,7 +77,28 @@ impl Tally {
     }
 }
 
-const _: () = assert!(CHAT_COUNTER_FIRST + TALLIES.len() <= Counters::USER_COUNTERS);
+/// Refusals of the gateway itself, one word for each of the schema's reasons: those that the backend counts have the
+/// same names.
+const REFUSED_FIRST: usize = CHAT_COUNTER_FIRST + 64;
+const REFUSED_REASONS_MAX: usize = 64;
+
+const _: () = assert!(TALLIES.len() <= REFUSED_FIRST - CHAT_COUNTER_FIRST);
+const _: () = assert!(fb::Reason::ENUM_VALUES.len() <= REFUSED_REASONS_MAX);
+const _: () = assert!(REFUSED_FIRST + REFUSED_REASONS_MAX <= Counters::USER_COUNTERS);
+
+/// Index of a reason's refusals among the owner's counters of a port page.
+pub const fn refused_index(reason: fb::Reason) -> usize {
+    assert!((reason.0 as usize) < REFUSED_REASONS_MAX);
+    REFUSED_FIRST + reason.0 as usize
+}
+
+/// The refusals in the owner's counters of a port page, by the reason's name; those that happened.
+pub fn refused(user: impl Fn(usize) -> u64) -> impl Iterator<Item = (&'static str, u64)> {
+    fb::Reason::ENUM_VALUES
+        .iter()
+        .map(move |&reason| (reason.name().unwrap_or(""), user(refused_index(reason))))
+        .filter(|&(_, count)| count > 0)
+}
 
 /// Appends the tallies of all shards in the text format of Prometheus.
 pub fn prometheus(shards: &[Counters], tallies: &[(Tally, &str)], into: &mut String) {
@@ -90,6 +113,15 @@ pub fn prometheus(shards: &[Counters], tallies: &[(Tally, &str)], into: &mut Str
         for (shard, counters) in shards.iter().enumerate() {
             let value = counters.user(tally.index());
             let _ = writeln!(into, "tidegate_gateway_{text}{{shard=\"{shard}\"}} {value}");
+        }
+    }
+    let _ = writeln!(into, "# TYPE tidegate_gateway_refused_total counter");
+    for (shard, counters) in shards.iter().enumerate() {
+        for (reason, count) in refused(|index| counters.user(index)) {
+            let _ = writeln!(
+                into,
+                "tidegate_gateway_refused_total{{shard=\"{shard}\",reason=\"{reason}\"}} {count}"
+            );
         }
     }
 }

@@ -279,6 +279,7 @@ impl Chat {
             _ if !is_overdue => Step::Park(need_bytes),
             View::Send(send) => {
                 self.link.count(Tally::Busy);
+                self.link.count_refused(fb::Reason::Busy);
                 let result = message::SendResult {
                     n: send.n(),
                     outcome: fb::SendOutcome::Busy,
@@ -292,6 +293,7 @@ impl Chat {
             }
             _ => {
                 self.link.count(Tally::Busy);
+                self.link.count_refused(fb::Reason::Busy);
                 let error = message::Error {
                     request: request_of(view),
                     reason: fb::Reason::Busy,
@@ -433,6 +435,7 @@ impl Chat {
         let Some(peer) = self.peers.by_id(id) else {
             return;
         };
+        self.link.count_refused(reason);
         let error = message::Error {
             request,
             reason,

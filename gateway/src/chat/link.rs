@@ -1,11 +1,12 @@
 //! The shard's end of the bus: where records are placed, and where they are taken from.
 
-use super::counters::Tally;
+use super::counters::{Tally, refused_index};
 use crate::id::ConnectionId;
 use shm_bus::{
     BackendWatch, ClaimError, Claimed, Consumer, Counters, GatewayControl, InstanceId, Producer,
     Read, RecordCopy, RecordHeader, ShardEnd, Sleeper, record_span_bytes,
 };
+use tidegate_protocol::fb;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +178,16 @@ impl Link {
     /// Counts something.
     pub fn count(&self, tally: Tally) {
         self.counters.add_user(tally.index(), 1);
+    }
+
+    /// Counts a refusal, whatever it is said with: an Error or a SendResult.
+    pub fn count_refused(&self, reason: fb::Reason) {
+        self.counters.add_user(refused_index(reason), 1);
+    }
+
+    /// What was refused for a reason.
+    pub fn counted_refused(&self, reason: fb::Reason) -> u64 {
+        self.counters.user(refused_index(reason))
     }
 
     /// Sets a gauge.

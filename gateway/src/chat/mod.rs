@@ -164,6 +164,12 @@ impl Chat {
         self.link.counted(tally)
     }
 
+    /// What was refused for a reason.
+    #[must_use]
+    pub fn counted_refused(&self, reason: fb::Reason) -> u64 {
+        self.link.counted_refused(reason)
+    }
+
     fn bounds(&self, family: fb::Family) -> Bounds {
         Bounds::of_family(
             family,

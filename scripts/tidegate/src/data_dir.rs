@@ -203,6 +203,23 @@ pub fn supervisor(data_dir: &Path) -> Result<Option<Pid>> {
     Ok(text.trim().parse().ok().and_then(Pid::from_raw))
 }
 
+/// The settings that the running Tidegate of this directory resolved at its start, whatever flags and variables it
+/// was given then; the caller's own where none runs.
+pub fn running_settings(settings: Settings) -> Result<Settings> {
+    if supervisor(&settings.data_dir)?.is_none() {
+        return Ok(settings);
+    }
+    let path = run_file(&settings.data_dir, "settings.toml");
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}, which `up` wrote", path.display()))?;
+    toml::from_str(&text).with_context(|| {
+        format!(
+            "{} was written by another version of tidegate; use the one that runs",
+            path.display()
+        )
+    })
+}
+
 /// `tidegate log LEVEL`
 #[derive(Debug, clap::Args)]
 pub struct LogArguments {

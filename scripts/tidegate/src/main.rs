@@ -2,9 +2,11 @@
 
 mod agent;
 mod backend;
+mod bus_stat;
 mod check_config;
 mod data_dir;
 mod gateway;
+mod ledger;
 mod logging;
 mod process;
 mod settings;
@@ -51,8 +53,19 @@ enum Command {
     Token(token::TokenArguments),
     /// Agents: add, list, passwd
     Agent(agent::AgentArguments),
+    /// The shared-memory bus of a running Tidegate
+    #[command(subcommand)]
+    Bus(BusCommand),
+    /// What became of every accepted message
+    Ledger(ledger::LedgerArguments),
     /// Change the log level of a running Tidegate
     Log(data_dir::LogArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum BusCommand {
+    /// Rings, rates, heartbeats and the loss ledger, without disturbing anybody
+    Stat(bus_stat::StatArguments),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +93,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::CheckConfig(_) => unreachable!("answered above"),
         Command::Token(wish) => token::run(&settings, wish)?,
         Command::Agent(wish) => agent::run(&settings, wish)?,
+        Command::Bus(BusCommand::Stat(wish)) => {
+            bus_stat::run(&data_dir::running_settings(settings)?, wish)?;
+        }
+        Command::Ledger(wish) => return ledger::run(&data_dir::running_settings(settings)?, wish),
         Command::Log(wish) => data_dir::change_log_level(&settings.data_dir, wish)?,
         Command::Up(wish) => {
             let told = signals::listen()?;

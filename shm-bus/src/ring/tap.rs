@@ -60,6 +60,12 @@ impl Tap {
         }
     }
 
+    /// Size of the ring.
+    #[must_use]
+    pub const fn ring_bytes(&self) -> u64 {
+        self.shape.ring_bytes
+    }
+
     /// Copies the next record out, if it is there and was not overwritten meanwhile.
     pub fn next(&mut self, copy: &mut RecordCopy) -> Tapped {
         copy.clear();

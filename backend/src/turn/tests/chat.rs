@@ -94,11 +94,11 @@ fn a_visitor_is_queued_assigned_answered_and_closed_and_both_sides_are_told() {
 
     let ledger = stage.ledger();
     assert_eq!(
-        (ledger.accepted_to_agent, ledger.accepted_to_visitor),
+        (ledger.to_agent.accepted, ledger.to_visitor.accepted),
         (2, 1)
     );
     assert_eq!(
-        (ledger.delivered_to_agent, ledger.delivered_to_visitor),
+        (ledger.to_agent.delivered, ledger.to_visitor.delivered),
         (0, 1)
     );
 }
@@ -155,7 +155,7 @@ fn twenty_starts_at_once_end_in_one_conversation() {
     }
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(stage.turn().engine().queue().len(), 1);
-    assert_eq!(stage.ledger().accepted_to_agent, 13);
+    assert_eq!(stage.ledger().to_agent.accepted, 13);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn a_rest_send_repeated_under_its_key_is_answered_with_the_first_answer() {
         (third.outcome, third.seq, third.at_us),
         (Outcome::Duplicate, first.seq, START_US)
     );
-    assert_eq!(stage.ledger().accepted_to_agent, 1);
+    assert_eq!(stage.ledger().to_agent.accepted, 1);
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn one_visitors_token_reaches_one_visitors_conversation() {
             "{command:?}"
         );
     }
-    assert_eq!(stage.ledger().delivered_to_agent, 0);
+    assert_eq!(stage.ledger().to_agent.delivered, 0);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_repeat_a_jump_and_another_body_are_told_apart() {
         (6, 4)
     );
     assert_eq!(number(&results[4], "expected_n"), 5);
-    assert_eq!(stage.ledger().accepted_to_agent, 4);
+    assert_eq!(stage.ledger().to_agent.accepted, 4);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn backlogs_of_every_size_come_whole_or_are_said_not_to() {
         assert_eq!(got, (4..=3 + backlog).collect::<Vec<_>>());
         stage.ack(&again, conversation, 3 + backlog, 0);
         stage.settle();
-        assert_eq!(stage.ledger().delivered_to_visitor, backlog);
+        assert_eq!(stage.ledger().to_visitor.delivered, backlog);
     }
 }
 
@@ -295,7 +295,7 @@ fn junk_is_answered_and_changes_nothing() {
         stage.take(&visitor, "error")[0]["reason"],
         "malformed_envelope"
     );
-    assert_eq!(stage.ledger().accepted_to_agent, 1);
+    assert_eq!(stage.ledger().to_agent.accepted, 1);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn a_late_acknowledgement_of_a_closed_conversation_counts_even_when_it_left_memo
     stage.ack(&visitor, conversation, 5, 5);
     stage.ack(&visitor, conversation, 4, 0);
     stage.settle();
-    assert_eq!(stage.ledger().delivered_to_visitor, 1);
+    assert_eq!(stage.ledger().to_visitor.delivered, 1);
 }
 
 #[test]

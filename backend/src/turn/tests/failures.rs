@@ -54,7 +54,7 @@ fn nothing_is_acknowledged_while_the_store_cannot_commit_and_all_of_it_after_rel
             results.iter().all(|result| outcome(result) == "accepted"),
             "{results:?}"
         );
-        assert_eq!(stage.ledger().accepted_to_agent, 2);
+        assert_eq!(stage.ledger().to_agent.accepted, 2);
         assert!(stage.handle.as_ref().unwrap().live().ready);
     }
 }
@@ -79,7 +79,7 @@ fn a_commit_that_can_never_succeed_ends_the_process_and_the_next_one_goes_on() {
     stage.settle();
     assert!(!stage.turn().careful().is_on(), "the leftovers are through");
     assert_eq!(stage.take(&visitor, "send_result").len(), 1);
-    assert_eq!(stage.ledger().accepted_to_agent, 2);
+    assert_eq!(stage.ledger().to_agent.accepted, 2);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_poison_input_is_put_aside_after_two_tries_and_all_others_go_on() {
         .map(|result| number(result, "n"))
         .collect();
     assert_eq!(accepted, [2, 3].into());
-    assert_eq!(stage.ledger().accepted_to_agent, 4);
+    assert_eq!(stage.ledger().to_agent.accepted, 4);
     // The sender may go on with the same number.
     stage.announce(&bad);
     stage.send(&bad, 2, Id::ABSENT, "harmless");

@@ -40,7 +40,7 @@ fn what_was_left_in_the_ring_is_applied_before_anybody_is_announced() {
         stage.take(&agent, "welcome").is_empty(),
         "it was welcomed by the earlier backend"
     );
-    assert_eq!(stage.ledger().accepted_to_agent, 2);
+    assert_eq!(stage.ledger().to_agent.accepted, 2);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn what_was_committed_but_not_published_goes_out_after_the_restart() {
         (Some("duplicate"), 4)
     );
     assert_eq!(stage.seqs(&agent), [4]);
-    assert_eq!(stage.ledger().accepted_to_agent, 2);
+    assert_eq!(stage.ledger().to_agent.accepted, 2);
 }
 
 fn stage_clock() -> (u64, u64) {
@@ -169,7 +169,7 @@ fn a_hundred_deaths_at_random_lose_and_double_nothing() {
     stage.settle();
     let ledger = stage.ledger();
     assert_eq!(
-        (ledger.accepted_to_agent, ledger.accepted_to_visitor),
+        (ledger.to_agent.accepted, ledger.to_visitor.accepted),
         (sent_visitor, sent_agent)
     );
     // Each got an answer for each of its messages, and a fresh device reads one gapless order.
@@ -285,7 +285,7 @@ fn a_dead_gateway_is_drained_to_the_end_and_let_go() {
     stage.gateways[second].kill();
     stage.pass(1_000);
     assert_eq!(
-        stage.ledger().accepted_to_agent,
+        stage.ledger().to_agent.accepted,
         21,
         "what it had committed counts"
     );

@@ -21,6 +21,7 @@ use crate::bus::cold::{COLD_PAGE_MESSAGES_MAX, ColdPage, ColdReader, ColdRequest
 use crate::bus::local::{LocalBus, LocalGateway};
 use crate::config::Synchronous;
 use crate::engine::kinds::Role;
+use crate::engine::ledger::Ledger;
 use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
 use crate::engine::rows::{AgentRow, IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
@@ -579,16 +580,15 @@ impl Stage {
     }
 
     /// The ledger in memory, after comparing it with one counted from the rows alone.
-    pub fn ledger(&mut self) -> crate::engine::loaded::LedgerCounts {
+    pub fn ledger(&mut self) -> Ledger {
         self.pass(200);
-        let counted = self.turn().store.load().unwrap().ledger;
+        let recount = self.turn().store.store.recount().unwrap();
         let kept = self.turn().engine().ledger();
-        assert_eq!(kept, counted, "the ledger in memory is the one of the rows");
-        let delivered = kept.delivered_to_agent + kept.delivered_to_visitor;
         assert_eq!(
-            kept.accepted_to_agent + kept.accepted_to_visitor,
-            delivered + kept.pending + kept.expired
+            kept, recount.ledger,
+            "the ledger in memory is the one of the rows"
         );
+        recount.check().unwrap();
         kept
     }
 }

@@ -421,7 +421,7 @@ impl Storm {
         let places: BTreeSet<_> = accepted.iter().map(|&(_, place)| place).collect();
         assert_eq!(places.len(), accepted.len(), "no place is given out twice");
         let unsure: u64 = self.players.iter().map(|player| player.unsure).sum();
-        let total = ledger.accepted_to_agent + ledger.accepted_to_visitor;
+        let total = ledger.total().accepted;
         let known = accepted.len() as u64;
         assert!(
             (known..=known + unsure).contains(&total),

@@ -126,6 +126,9 @@ fn a_bad_token_gets_an_error_and_a_final_close_and_the_backend_hears_nothing() {
         );
     }
     assert!(stage.take_all().is_empty());
+    for reason in [fb::Reason::BadToken, fb::Reason::ExpiredToken] {
+        assert_eq!(stage.chat.counted_refused(reason), 1, "{reason:?}");
+    }
 }
 
 #[test]
@@ -193,6 +196,8 @@ fn malformed_envelopes_get_errors_and_repeated_ones_a_close() {
     }
     assert_eq!(stage.io.closes[0].1, 4503);
     assert_eq!(stage.heard(id(0, 1)).len(), 8);
+    let counted = stage.chat.counted_refused(fb::Reason::MalformedEnvelope);
+    assert_eq!(counted, 8, "refusals are counted by reason");
     assert_eq!(stage.take_all().len(), 1, "junk never reaches the backend");
 }
 

@@ -168,6 +168,24 @@ impl Stage {
         found
     }
 
+    /// Every accepted text is delivered, pending or expired, and the counters are what the rows say. Nothing expires
+    /// where no retention is set.
+    pub fn check_ledger(&self) {
+        let output = command(self.directory.path())
+            .args(["ledger", "--recount", "--json"])
+            .output()
+            .expect("the binary starts");
+        let (figures, error) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(output.status.success(), "{error}\n{figures}");
+        let figures: serde_json::Value = serde_json::from_str(&figures).expect("JSON");
+        for to in ["to_agent", "to_visitor"] {
+            assert_eq!(figures["recount"][to]["expired"], 0, "{figures}");
+        }
+    }
+
     /// kill -9 of the only child of that name; returns once another one runs.
     pub fn kill_and_await_successor(&self, name: &str) {
         let before = self.pids(name);
@@ -178,6 +196,7 @@ impl Stage {
             let now = self.pids(name);
             (!now.is_empty() && now.iter().all(|pid| !before.contains(pid))).then_some(())
         });
+        self.check_ledger();
     }
 
     /// Sends a signal to the supervisor.
@@ -196,6 +215,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_ledger();
+        }
         if self.up.try_wait().is_ok_and(|status| status.is_none()) {
             signal(self.up.id(), "TERM");
             let deadline = Instant::now() + Duration::from_secs(15);
