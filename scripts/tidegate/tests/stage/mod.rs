@@ -208,6 +208,7 @@ impl Stage {
     pub fn stop(mut self) -> (Option<i32>, TempDir) {
         signal(self.up.id(), "TERM");
         let status = eventually("the exit", || self.up.try_wait().expect("waits"));
+        self.check_ledger();
         let directory = std::mem::replace(&mut self.directory, directory());
         (status.code(), directory)
     }
@@ -215,7 +216,8 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        // `stop` gave the directory away.
+        if !std::thread::panicking() && self.directory.path().join("tidegate-data").exists() {
             self.check_ledger();
         }
         if self.up.try_wait().is_ok_and(|status| status.is_none()) {
