@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod hostile;
 pub mod mutate;
 pub mod procfs;
+pub mod rig;
 pub mod trials;
 
 /// Every body of every library, by the name of its target.

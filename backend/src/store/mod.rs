@@ -7,6 +7,7 @@
 //! **Who waits for what.** `submit` returns when the set is committed (SQLite: one turn in flight, so `durable()`
 //! equals the newest index). Effects go out, and ring space is given back, only when `durable() >= index`.
 
+pub mod audit;
 pub mod checkpoint;
 mod classify;
 pub mod data_dir;

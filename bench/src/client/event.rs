@@ -122,6 +122,14 @@ pub enum Event {
         /// The history is another: forget what you hold of it.
         reset: bool,
     },
+    /// What follows a cursor did not come in time, though later things did: the client resumes to get it. A server
+    /// that keeps its promises never lets this happen.
+    Missed {
+        /// Which.
+        conversation: Id,
+        /// The last before the gap.
+        after: u64,
+    },
     /// A conversation's state.
     State(Box<State>),
     /// The marks of one side.

@@ -11,7 +11,7 @@
 
 use super::NEVER;
 use super::limits::{
-    ANSWER_PROBE_US, BACKOFF_US_BASE, BACKOFF_US_MAX, CONNECT_US_MAX, HEARTBEAT_EARLY_DIVISOR,
+    ANSWER_PROBE_US, BACKOFF_US_BASE, CONNECT_US_MAX, HEARTBEAT_EARLY_DIVISOR,
     HEARTBEAT_US_DEFAULT, HEARTBEAT_US_MAX, HEARTBEAT_US_MIN, STABLE_US,
 };
 
@@ -35,9 +35,9 @@ pub enum Phase {
 }
 
 /// Full jitter: anywhere between at once and twice as long as the attempt before, up to the maximum.
-pub(super) fn backoff_us(attempt: u32, random: &mut fastrand::Rng) -> u64 {
-    let most = (BACKOFF_US_BASE << attempt.min(16)).min(BACKOFF_US_MAX);
-    random.u64(..most)
+pub(super) fn backoff_us(attempt: u32, us_max: u64, random: &mut fastrand::Rng) -> u64 {
+    let most = (BACKOFF_US_BASE << attempt.min(16)).min(us_max);
+    random.u64(..=most)
 }
 
 #[derive(Debug)]
@@ -144,16 +144,27 @@ impl Link {
     }
 
     /// After a loss: `asked_us` of the server, and backoff.
-    pub(super) fn pause(&mut self, now_us: u64, asked_us: u64, random: &mut fastrand::Rng) {
+    pub(super) fn pause(
+        &mut self,
+        now_us: u64,
+        asked_us: u64,
+        backoff_us_max: u64,
+        random: &mut fastrand::Rng,
+    ) {
         self.phase = Phase::Pausing;
-        self.phase_due_us = now_us + asked_us + backoff_us(self.attempt, random);
+        self.phase_due_us = now_us + asked_us + backoff_us(self.attempt, backoff_us_max, random);
         self.attempt += 1;
     }
 
     /// After a connection that we left by ourselves: at once, unless the last attempts did not last either.
-    pub(super) fn pause_briefly(&mut self, now_us: u64, random: &mut fastrand::Rng) {
+    pub(super) fn pause_briefly(
+        &mut self,
+        now_us: u64,
+        backoff_us_max: u64,
+        random: &mut fastrand::Rng,
+    ) {
         if self.attempt > 0 {
-            self.pause(now_us, 0, random);
+            self.pause(now_us, 0, backoff_us_max, random);
         } else {
             self.phase = Phase::Pausing;
             self.phase_due_us = now_us;

@@ -76,6 +76,8 @@ pub struct Settings {
     pub codec: Codec,
     /// What it says it is.
     pub family: fb::Family,
+    /// The longest that it backs off between two attempts to connect, beyond what the server asks for, µs.
+    pub backoff_us_max: u64,
 }
 
 impl Settings {
@@ -88,6 +90,7 @@ impl Settings {
             origin: String::new(),
             codec,
             family: fb::Family::H5,
+            backoff_us_max: limits::BACKOFF_US_MAX,
         }
     }
 }
@@ -395,7 +398,9 @@ impl Client {
         self.leave(said, now_us, exchange);
         let comes_back = CloseCode(code).class() == CloseClass::Retriable;
         if comes_back {
-            self.link.pause(now_us, asked_us, &mut self.random);
+            let backoff_us_max = self.settings.backoff_us_max;
+            self.link
+                .pause(now_us, asked_us, backoff_us_max, &mut self.random);
         } else {
             self.link.phase = Phase::Closed;
         }
@@ -409,7 +414,9 @@ impl Client {
     /// A new connection in place of this one.
     fn restart(&mut self, now_us: u64, exchange: &mut Exchange) {
         self.leave(CloseCode::NORMAL, now_us, exchange);
-        self.link.pause_briefly(now_us, &mut self.random);
+        let backoff_us_max = self.settings.backoff_us_max;
+        self.link
+            .pause_briefly(now_us, backoff_us_max, &mut self.random);
         if self.link.phase_is_due(now_us) {
             self.connect(now_us, exchange);
         }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use tidegate_protocol::{Id, fb};
 
-use super::limits::{OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX, SENDS_IN_FLIGHT_MAX};
+use super::limits::{BACKOFF_US_MAX, OUTBOX_BYTES_MAX, OUTBOX_ITEMS_MAX, SENDS_IN_FLIGHT_MAX};
 use super::link::backoff_us;
 use super::{Event, NEVER};
 
@@ -406,7 +406,7 @@ impl Outbox {
         self.was_set_back = true;
         self.window = 1;
         let patience_us = if self.setbacks > 1 || retry_us > 0 {
-            backoff_us(self.setbacks, random)
+            backoff_us(self.setbacks, BACKOFF_US_MAX, random)
         } else {
             0
         };

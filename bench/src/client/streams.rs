@@ -376,6 +376,10 @@ impl Streams {
         stream.gap_due_us = NEVER;
         if !stream.fresh && stream.gap_resumes < RESUMES_PER_GAP_MAX {
             stream.gap_resumes += 1;
+            events.push(Event::Missed {
+                conversation: stream.conversation,
+                after: stream.cursor,
+            });
             self.wants_resume = true;
             return;
         }

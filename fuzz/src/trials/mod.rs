@@ -4,6 +4,8 @@
 //! expected and what was found; what it measured it leaves as figures, which `fuzz/README.md` quotes with the command
 //! that prints them. `scripts/faults` builds what the trials need and runs them.
 
+mod kill_at_points;
+mod kills;
 mod stand;
 
 pub use stand::{Scale, Stand};
@@ -20,4 +22,25 @@ pub struct Trial {
 }
 
 /// Every trial, sorted by name.
-pub static TRIALS: &[Trial] = &[];
+pub static TRIALS: &[Trial] = &[
+    Trial {
+        name: "kill-at-points",
+        promise: "death at any named point of the turn and of the rings loses, doubles and disorders nothing",
+        run: kill_at_points::run,
+    },
+    Trial {
+        name: "kill-backend",
+        promise: "kill -9 of the backend at random loses, doubles and disorders nothing",
+        run: kills::backend,
+    },
+    Trial {
+        name: "kill-both",
+        promise: "kill -9 of backend and gateway together loses, doubles and disorders nothing",
+        run: kills::both,
+    },
+    Trial {
+        name: "kill-gateway",
+        promise: "kill -9 of the gateway at random loses, doubles and disorders nothing",
+        run: kills::gateway,
+    },
+];
