@@ -396,6 +396,47 @@ fn the_window_is_bounded_and_has_no_hole() {
 }
 
 #[test]
+fn a_start_loads_a_bounded_number_of_messages_and_of_those_who_spoke_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir);
+    let mut spoke_last = Chat::new(1);
+    store.submit(&spoke_last.begin()).unwrap();
+    for n in 2..=400 {
+        let mut chat = Chat::new(n);
+        let mut set = chat.begin();
+        for _ in 0..70 {
+            chat.say(&mut set, "x");
+        }
+        store.submit(&set).unwrap();
+    }
+    let mut set = WriteSet::default();
+    for _ in 0..80 {
+        spoke_last.say(&mut set, "y");
+    }
+    store.submit(&set).unwrap();
+    drop(store);
+    let roomy = StoreOptions {
+        bounds: tidegate_backend::store::load::LoadBounds {
+            window_bytes_max: 64 << 20,
+            sessions_max: 1_000,
+        },
+        ..options(dir.path())
+    };
+    let loaded = SqliteStore::open(&roomy).unwrap().load().unwrap();
+    assert_eq!(loaded.ledger.pending, 399 * 70 + 80);
+    assert!(
+        (16_000..=16_384).contains(&loaded.messages.len()),
+        "{} messages were loaded",
+        loaded.messages.len()
+    );
+    let first = loaded.messages.first().unwrap();
+    assert_eq!(
+        (first.conversation, first.seq),
+        (spoke_last.conversation, 17)
+    );
+}
+
+#[test]
 fn the_outbox_is_bounded_and_its_oldest_events_leave_first() {
     let dir = tempfile::tempdir().unwrap();
     let bounded = StoreOptions {
@@ -524,6 +565,48 @@ fn the_log_is_emptied_at_its_bound() {
     store.close().unwrap();
     let log = dir.path().join("tidegate.db-wal");
     assert!(std::fs::metadata(log).map_or(0, |found| found.len()) == 0);
+}
+
+#[test]
+fn a_reader_that_stays_keeps_the_log_and_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounded = StoreOptions {
+        wal_bytes_max: 1 << 20,
+        checkpoint_every_ms: 5,
+        ..options(dir.path())
+    };
+    let mut store = SqliteStore::open(&bounded).unwrap();
+    let counters = store.checkpoint_counters().unwrap();
+    let mut chat = Chat::new(1);
+    store.submit(&chat.begin()).unwrap();
+    let reader = store.place().open_reader().unwrap();
+    let snapshot = reader.unchecked_transaction().unwrap();
+    let messages = || -> i64 {
+        snapshot
+            .query_row("SELECT count(*) FROM message", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(messages(), 0);
+    let count = |of: &std::sync::atomic::AtomicU64| of.load(std::sync::atomic::Ordering::Relaxed);
+    let mut say = |until: &dyn Fn() -> bool| {
+        support::until("the checkpointer has looked", || {
+            let mut set = WriteSet::default();
+            for _ in 0..2_000 {
+                chat.say(&mut set, &"长".repeat(500));
+            }
+            while let Err(error) = store.submit(&set) {
+                assert!(error.passes(), "{error}");
+            }
+            until()
+        });
+    };
+    // Up to the bound of what is worth a stop it may still try in vain; beyond it the writer is left alone.
+    say(&|| count(&counters.held) > 0);
+    assert_eq!(count(&counters.emptied), 0);
+    assert_eq!(messages(), 0);
+    snapshot.finish().unwrap();
+    say(&|| count(&counters.emptied) > 0);
+    store.close().unwrap();
 }
 
 /// Run by the test below in a process of its own, which is then killed.

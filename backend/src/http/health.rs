@@ -171,6 +171,11 @@ fn process(text: &mut Text, state: &HttpState) {
             load(&checkpoints.emptied),
         );
         text.counter(
+            "wal_held_total",
+            "times that a reader that stays (a backup) kept the log at its bound",
+            load(&checkpoints.held),
+        );
+        text.counter(
             "checkpoints_failed_total",
             "checkpoints that failed",
             load(&checkpoints.failed),

@@ -5,6 +5,9 @@
 //! over only when a writer finds all of it moved: under steady load it grows. At `wal_bytes_max` the checkpointer
 //! moves what it can beside the writer and then the rest with the writer's lock held, and the log starts over; the turn's next
 //! commit waits that long (milliseconds: only the rest is moved), or is told `Busy` and tries again.
+//!
+//! A reader that stays (a backup) pins what was written since it began: stopping the writer would not help then, so
+//! the log is let grow until it has gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +22,10 @@ use super::open::Place;
 
 /// Bytes of a frame's header in the log, beside the page.
 const FRAME_HEADER_BYTES: u64 = 24;
+
+/// The rest that is worth stopping the writer for: what was written during a passive checkpoint, or what a reader of
+/// milliseconds pinned.
+const REST_BYTES_MAX: u64 = 16 << 20;
 
 /// The thread; stops when dropped.
 #[derive(Debug)]
@@ -39,6 +46,8 @@ pub struct Counters {
     pub checkpoints: AtomicU64,
     /// Times that the log was at its bound and was emptied.
     pub emptied: AtomicU64,
+    /// Times that the log was at its bound and a reader that stays kept it.
+    pub held: AtomicU64,
     /// Checkpoints that failed.
     pub failed: AtomicU64,
 }
@@ -115,10 +124,16 @@ impl Work {
     }
 
     fn look(&self) -> Result<(), StoreError> {
-        let log_bytes = checkpoint(&self.connection, "PASSIVE")?.log_bytes;
+        let passive = checkpoint(&self.connection, "PASSIVE")?;
+        let log_bytes = passive.log_bytes;
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.counters.wal_bytes.store(log_bytes, Ordering::Relaxed);
-        if log_bytes > self.wal_bytes_max {
+        if log_bytes <= self.wal_bytes_max {
+            return Ok(());
+        }
+        if passive.left_bytes > REST_BYTES_MAX {
+            self.counters.held.fetch_add(1, Ordering::Relaxed);
+        } else {
             let emptied = checkpoint(&self.connection, "RESTART")?;
             if !emptied.blocked {
                 self.counters.emptied.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +151,8 @@ pub struct Checkpointed {
     pub blocked: bool,
     /// Bytes in the log before.
     pub log_bytes: u64,
+    /// Of these, not moved into the database.
+    pub left_bytes: u64,
 }
 
 /// Runs one. `mode`: `PASSIVE` blocks nobody; `RESTART` and `TRUNCATE` wait for readers and hold the writer, and
@@ -146,11 +163,18 @@ pub struct Checkpointed {
 pub fn checkpoint(connection: &Connection, mode: &str) -> Result<Checkpointed, StoreError> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let found = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, i64>(1)?,
+            row.get::<_, i64>(2)?,
+        ))
     })?;
-    let frames = u64::try_from(found.1).unwrap_or(0);
+    let bytes = |frames: i64| {
+        u64::try_from(frames).unwrap_or(0) * (u64::from(page_bytes) + FRAME_HEADER_BYTES)
+    };
     Ok(Checkpointed {
         blocked: found.0 != 0,
-        log_bytes: frames * (u64::from(page_bytes) + FRAME_HEADER_BYTES),
+        log_bytes: bytes(found.1),
+        left_bytes: bytes(found.1 - found.2),
     })
 }

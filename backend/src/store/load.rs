@@ -1,18 +1,20 @@
 //! Everything that the engine needs to stand where it stood, in one read transaction.
 
+use std::cmp::Reverse;
+
 use rusqlite::{Connection, Result};
 
 use super::find::{self, RunBounds};
 use super::recount::recount;
 use super::{StoreError, rows};
 use crate::engine::kinds::Status;
-use crate::engine::loaded::Loaded;
+use crate::engine::loaded::{Loaded, LoadedConversation};
 use crate::engine::rows::{MessageRow, MetaRow, SessionLastRow, meta};
 
 /// How much of it is kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadBounds {
-    /// Bytes of texts; the conversations opened last come first.
+    /// Bytes of texts; the conversations in which somebody spoke last come first.
     pub window_bytes_max: usize,
     /// Sessions; the newest come first.
     pub sessions_max: usize,
@@ -20,6 +22,9 @@ pub struct LoadBounds {
 
 /// How many of a conversation's newest messages are loaded at most; what is colder is read when asked for.
 const MESSAGES_PER_CONVERSATION_MAX: u64 = 64;
+/// How many messages are loaded in all: 50 ms of a start. They serve those who were chatting when the last process
+/// ended and reconnect at once; a backlog that waits for somebody who is offline is read when they come.
+const MESSAGES_MAX: usize = 16_384;
 /// Bytes that a message costs beside its texts.
 const MESSAGE_BYTES: usize = size_of::<MessageRow>();
 
@@ -116,10 +121,13 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Newest messages of the open conversations that a side lacks, until the window is full; conversations opened last
-/// come first.
+/// Newest messages of the open conversations that a side lacks, within the bounds; conversations in which somebody
+/// spoke last come first.
 fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usize) -> Result<()> {
-    for conversation in loaded.conversations.iter().rev() {
+    let mut newest_first: Vec<&LoadedConversation> = loaded.conversations.iter().collect();
+    newest_first
+        .sort_by_key(|conversation| Reverse((conversation.last_at_us, conversation.row.id)));
+    for conversation in newest_first {
         // What both sides have is asked for by a fresh page at most, and read then: most of a start is saved.
         let had = conversation
             .marks
@@ -140,7 +148,8 @@ fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usiz
             },
             &mut loaded.text,
         )?);
-        if loaded.messages.len() * MESSAGE_BYTES + loaded.text.len() > window_bytes_max {
+        let bytes = loaded.messages.len() * MESSAGE_BYTES + loaded.text.len();
+        if bytes > window_bytes_max || loaded.messages.len() > MESSAGES_MAX {
             // A run with a hole would be worse than none: this conversation's go again.
             loaded.messages.truncate(before.0);
             loaded.text.truncate(before.1);
