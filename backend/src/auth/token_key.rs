@@ -56,22 +56,29 @@ pub fn load(path: &Path) -> Result<Option<Key>, StoreError> {
 }
 
 fn create(path: &Path) -> Result<Key, StoreError> {
+    let mut bytes = [0; 32];
+    random::fill(&mut bytes).map_err(|error| refuse(path, &error.to_string()))?;
+    keep(path, &Key::new(bytes))
+}
+
+/// Puts a key into its file unless one is there; answers the one that is there then.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn keep(path: &Path, key: &Key) -> Result<Key, StoreError> {
     if let Some(dir) = path.parent()
         && !dir.as_os_str().is_empty()
     {
         make_private_dir(dir)?;
     }
-    let mut bytes = [0; 32];
-    random::fill(&mut bytes).map_err(|error| refuse(path, &error.to_string()))?;
-    let key = Key::new(bytes);
     // Written beside and linked into place: nobody ever reads half a key, and the first of two starters wins.
     let unique = random::u64().map_err(|error| refuse(path, &error.to_string()))?;
     let beside = path.with_extension(format!("new-{unique:016x}"));
-    let written = write_beside(&beside, &key).and_then(|()| fs::hard_link(&beside, path));
+    let written = write_beside(&beside, key).and_then(|()| fs::hard_link(&beside, path));
     // Whether the link was made or not, the other name has served.
     let _ = fs::remove_file(&beside);
     match written {
-        Ok(()) => Ok(key),
+        Ok(()) => Ok(key.clone()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             load(path)?.ok_or_else(|| refuse(path, "appeared and vanished again"))
         }

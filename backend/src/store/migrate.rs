@@ -1,5 +1,8 @@
 //! The schema's versions. Each migration is one transaction, its row in `schema_version` included: a kill in the
-//! middle leaves the version before. The files are never changed once released; the next one is appended.
+//! middle leaves the version before. The files are never changed once released; the next one is appended, and the
+//! version before it gets a fixture (`tests/fixtures/schema_NNNN.sql`).
+//!
+//! Named points for `TIDEGATE_FAULT`: `migrate.before_statement`, `migrate.before_commit`, `migrate.after_commit`.
 
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -45,8 +48,7 @@ const VERSION_TABLE: &str = "CREATE TABLE schema_version (
     applied_at_us INTEGER NOT NULL
 ) STRICT";
 
-/// Brings the database to the newest version. `at` is called before each statement and before each commit; tests
-/// die there.
+/// Brings the database to the newest version.
 ///
 /// # Errors
 /// [`StoreError::Refused`] for a database of a newer version or of another program; otherwise the database's error.
@@ -54,15 +56,11 @@ pub fn migrate(
     connection: &Connection,
     migrations: &[Migration],
     now_us: u64,
-    at: &mut dyn FnMut(u32, usize),
 ) -> Result<u32, StoreError> {
     let newest = migrations.last().map_or(0, |migration| migration.version);
     let found = version(connection)?;
     if found > newest {
-        return Err(StoreError::Refused(format!(
-            "the database has schema version {found} and this tidegate knows up to {newest}: start the newer tidegate \
-             that wrote it, or put back the backup from before"
-        )));
+        return Err(newer(found, newest));
     }
     for migration in migrations
         .iter()
@@ -78,18 +76,17 @@ pub fn migrate(
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
         let mut statements = Batch::new(connection, migration.sql);
-        let mut step = 0;
         while let Some(mut statement) = statements.next()? {
-            at(migration.version, step);
+            shm_bus::fault::point("migrate.before_statement");
             statement.execute([])?;
-            step += 1;
         }
         connection.execute(
             "INSERT INTO schema_version (version, name, applied_at_us) VALUES (?1, ?2, ?3)",
             (migration.version, migration.name, now_us.cast_signed()),
         )?;
-        at(migration.version, step);
+        shm_bus::fault::point("migrate.before_commit");
         transaction.commit()?;
+        shm_bus::fault::point("migrate.after_commit");
         tracing::info!(
             version = migration.version,
             name = migration.name,
@@ -97,6 +94,14 @@ pub fn migrate(
         );
     }
     Ok(newest)
+}
+
+/// Why a database of a newer version is left alone.
+pub(super) fn newer(found: u32, newest: u32) -> StoreError {
+    StoreError::Refused(format!(
+        "the database has schema version {found} and this tidegate knows up to {newest}: start the newer tidegate \
+         that wrote it, or put back the backup from before"
+    ))
 }
 
 /// The version of a database; 0 for an empty one.

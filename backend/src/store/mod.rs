@@ -8,6 +8,7 @@
 //! equals the newest index). Effects go out, and ring space is given back, only when `durable() >= index`.
 
 pub mod audit;
+pub mod backup;
 pub mod checkpoint;
 mod classify;
 pub mod data_dir;

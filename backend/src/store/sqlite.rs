@@ -19,13 +19,15 @@ use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
 
 /// Names of [`meta`] that the store itself keeps.
-mod own_meta {
+pub(super) mod own_meta {
     /// Number of the owner that may write; grows by one at each opening and is checked inside every commit.
     pub const OWNER_EPOCH: &str = "owner_epoch";
     /// 1 = the last owner closed in order.
     pub const CLEAN: &str = "clean";
     /// 1 = the last owner's commits were synchronised one by one.
     pub const SYNCHRONOUS_FULL: &str = "synchronous_full";
+    /// 1 = a copy of another database, not opened since: what its original did after the copy is not in it.
+    pub const COPIED: &str = "copied";
     /// In `meta_text`: the kernel's boot id under which the last owner wrote.
     pub const BOOT_ID: &str = "boot_id";
 }
@@ -122,12 +124,7 @@ impl SqliteStore {
             make_private_file(&options.place.path)?;
         }
         let connection = options.place.open_writer()?;
-        migrate::migrate(
-            &connection,
-            migrate::MIGRATIONS,
-            options.now_us,
-            &mut |_, _| {},
-        )?;
+        migrate::migrate(&connection, migrate::MIGRATIONS, options.now_us)?;
         let opened = become_owner(&connection, options)?;
         open::set_synchronous(&connection, options.synchronous)?;
         let outbox = Outbox {
@@ -156,7 +153,8 @@ impl SqliteStore {
         })
     }
 
-    /// This start found that power was lost under `synchronous = normal`: the incarnation is new.
+    /// This start found that power was lost under `synchronous = normal`, or that the database was restored from a
+    /// backup: the incarnation is new.
     #[must_use]
     pub const fn history_may_be_lost(&self) -> bool {
         self.history_may_be_lost
@@ -348,12 +346,21 @@ fn become_owner(connection: &Connection, options: &StoreOptions) -> Result<Opene
         )
         .optional()?;
     let same_boot = last_boot.as_deref() == Some(options.boot_id.as_str());
-    let history_may_be_lost = last_epoch.is_some() && !clean && !was_full && !same_boot;
-    if history_may_be_lost || meta_value(connection, meta::INCARNATION)?.is_none() {
-        let incarnation = (options.random >> (u64::BITS - INCARNATION_BITS)).max(1);
-        set_meta(connection, meta::INCARNATION, incarnation)?;
+    let copied = meta_value(connection, own_meta::COPIED)? == Some(1);
+    let power_lost = last_epoch.is_some() && !clean && !was_full && !same_boot;
+    let last_incarnation = meta_value(connection, meta::INCARNATION)?;
+    if copied || power_lost || last_incarnation.is_none() {
+        let random = (options.random >> (u64::BITS - INCARNATION_BITS)).max(1);
+        // Two equal ones in a row would leave the clients in the belief that nothing happened.
+        let repeated = last_incarnation == Some(random);
+        set_meta(connection, meta::INCARNATION, random + u64::from(repeated))?;
     }
-    if history_may_be_lost {
+    if copied {
+        connection.execute("DELETE FROM meta WHERE key = ?1", [own_meta::COPIED])?;
+        tracing::warn!(
+            "the database was restored from a backup: clients are told that newer messages may be gone (new incarnation)"
+        );
+    } else if power_lost {
         tracing::warn!(
             "the machine stopped while synchronous = normal: the newest messages may be gone; clients are told \
              (new incarnation). synchronous = \"full\" prevents it"
@@ -382,7 +389,7 @@ fn become_owner(connection: &Connection, options: &StoreOptions) -> Result<Opene
     transaction.commit()?;
     Ok(Opened {
         owner_epoch,
-        history_may_be_lost,
+        history_may_be_lost: copied || power_lost,
     })
 }
 
