@@ -423,7 +423,7 @@ fn a_start_loads_a_bounded_number_of_messages_and_of_those_who_spoke_last() {
         ..options(dir.path())
     };
     let loaded = SqliteStore::open(&roomy).unwrap().load().unwrap();
-    assert_eq!(loaded.ledger.pending, 399 * 70 + 80);
+    assert_eq!(loaded.ledger.total().pending, 399 * 70 + 80);
     assert!(
         (16_000..=16_384).contains(&loaded.messages.len()),
         "{} messages were loaded",

@@ -110,16 +110,12 @@ fn assert_kept(dir: &tempfile::TempDir) {
     };
     assert_eq!((chat.seq, chat.last_text.as_str()), (4, "两罐，谢谢 🍵"));
     assert_eq!((chat.pending.to_visitor, chat.pending.to_agent), (1, 1));
-    let ledger = loaded.ledger;
-    assert_eq!(
-        (ledger.accepted_to_agent, ledger.delivered_to_agent),
-        (3, 2)
-    );
-    assert_eq!(
-        (ledger.accepted_to_visitor, ledger.delivered_to_visitor),
-        (1, 0)
-    );
-    assert_eq!((ledger.pending, ledger.expired), (2, 0));
+    let (to_agent, to_visitor) = (loaded.ledger.to_agent, loaded.ledger.to_visitor);
+    assert_eq!((to_agent.accepted, to_agent.delivered), (3, 2));
+    assert_eq!((to_visitor.accepted, to_visitor.delivered), (1, 0));
+    let counted = store.recount().unwrap();
+    assert_eq!(counted.check(), Ok(()));
+    assert_eq!(counted.ledger, loaded.ledger);
     let last = store
         .session(chat.row.visitor, 0x8000_0000_0000_0005)
         .unwrap();

@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod backup;
 mod bus_stat;
 mod check_config;
 mod data_dir;
@@ -58,6 +59,10 @@ enum Command {
     Bus(BusCommand),
     /// What became of every accepted message
     Ledger(ledger::LedgerArguments),
+    /// Copy the database to a file, while everything runs
+    Backup(backup::BackupArguments),
+    /// Make a backup the database of an empty data directory
+    Restore(backup::RestoreArguments),
     /// Change the log level of a running Tidegate
     Log(data_dir::LogArguments),
 }
@@ -97,6 +102,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             bus_stat::run(&data_dir::running_settings(settings)?, wish)?;
         }
         Command::Ledger(wish) => return ledger::run(&data_dir::running_settings(settings)?, wish),
+        Command::Backup(wish) => backup::backup(&settings, wish)?,
+        Command::Restore(wish) => backup::restore(&settings, wish)?,
         Command::Log(wish) => data_dir::change_log_level(&settings.data_dir, wish)?,
         Command::Up(wish) => {
             let told = signals::listen()?;

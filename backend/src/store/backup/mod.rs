@@ -27,10 +27,10 @@ use rusqlite::Connection;
 pub use copy::{Progress, backup};
 pub use restore::restore;
 
-use super::load;
+use super::StoreError;
 use super::migrate::{self, MIGRATIONS};
+use super::recount::{Recount, recount};
 use super::sqlite::{meta_value, own_meta};
-use super::{LedgerCounts, StoreError};
 use crate::engine::rows::meta;
 
 /// What a copy holds.
@@ -44,10 +44,8 @@ pub struct Snapshot {
     pub schema_version: u32,
     /// Incarnation of the histories that were copied; the copy's own is made at its first start.
     pub incarnation: u64,
-    /// The newest message's time, by the server's clock; 0 = there is none.
-    pub newest_at_us: u64,
     /// The loss ledger at this commit; `None` for a schema of another version, which this program can't count.
-    pub ledger: Option<LedgerCounts>,
+    pub counted: Option<Recount>,
 }
 
 /// A file on its way to its name.
@@ -167,11 +165,10 @@ fn check_and_mark(part: &Part) -> Result<Snapshot, StoreError> {
         "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 1)",
         [own_meta::COPIED],
     )?;
-    let (ledger, newest_at_us) = if schema_version == newest {
-        let counted = load::recount(&connection)?;
-        (Some(counted.ledger), counted.newest_at_us)
+    let counted = if schema_version == newest {
+        Some(recount(&connection)?)
     } else {
-        (None, 0)
+        None
     };
     let incarnation = meta_value(&connection, meta::INCARNATION)?.unwrap_or(0);
     connection.close().map_err(|(_, error)| error)?;
@@ -180,7 +177,6 @@ fn check_and_mark(part: &Part) -> Result<Snapshot, StoreError> {
         bytes: 0,
         schema_version,
         incarnation,
-        newest_at_us,
-        ledger,
+        counted,
     })
 }

@@ -41,6 +41,8 @@ pub enum Fate {
     Alive,
     /// It ended; it will be started again at the given time.
     Restarts(ExitStatus, Duration),
+    /// It ended for its successor, which is started at the next look.
+    Renewed(ExitStatus),
     /// It ended and is not started again.
     Over(ExitStatus),
 }
@@ -54,6 +56,8 @@ pub struct Supervised {
     restart_at: Option<Instant>,
     failures: u32,
     stopping: bool,
+    /// Told to end for its successor; by then it is killed.
+    renewed_by: Option<Instant>,
 }
 
 impl Supervised {
@@ -67,6 +71,7 @@ impl Supervised {
             restart_at: None,
             failures: 0,
             stopping: false,
+            renewed_by: None,
         })
     }
 
@@ -82,7 +87,7 @@ impl Supervised {
 
     /// When this child wants to be looked at again, at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.restart_at
+        self.restart_at.or(self.renewed_by)
     }
 
     /// Asks the process to finish; it is not started again.
@@ -90,6 +95,15 @@ impl Supervised {
         self.stopping = true;
         self.restart_at = None;
         self.signal(Signal::TERM);
+    }
+
+    /// Asks the process to finish; another takes its place at once. It is killed when it has not ended by then.
+    pub fn renew(&mut self, by: Instant) {
+        // One that is down starts from the newer file anyway.
+        if self.process.is_some() {
+            self.renewed_by = Some(by);
+            self.signal(Signal::TERM);
+        }
     }
 
     /// Ends the process at once.
@@ -120,6 +134,9 @@ impl Supervised {
             self.process = None;
             return Ok(self.ended(status, now));
         }
+        if self.renewed_by.is_some_and(|by| by <= now) {
+            self.signal(Signal::KILL);
+        }
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.process = Some(spawn(&self.plan)?);
@@ -131,6 +148,11 @@ impl Supervised {
     fn ended(&mut self, status: ExitStatus, now: Instant) -> Fate {
         if self.stopping || status.code() == Some(EXIT_UNUSABLE) {
             return Fate::Over(status);
+        }
+        if self.renewed_by.take().is_some() {
+            self.failures = 0;
+            self.restart_at = Some(now);
+            return Fate::Renewed(status);
         }
         if now.duration_since(self.started) >= Duration::from_millis(SETTLED_MS) {
             self.failures = 0;
@@ -185,6 +207,8 @@ fn spawn(plan: &Plan) -> Result<Child> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn plan(script: &str) -> Plan {
@@ -242,6 +266,36 @@ mod tests {
         child.stop();
         assert!(matches!(fate_of(&mut child), Fate::Over(_)));
         assert_eq!(child.deadline(), None);
+    }
+
+    #[test]
+    fn a_renewed_process_is_followed_at_once_by_what_lies_at_its_path_then() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("program");
+        let put = |version: &str, script: &str| {
+            let path = directory.path().join(version);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
+                .expect("a mode");
+            std::fs::rename(path, &program).expect("a name");
+        };
+        put("old", "exec sleep 100");
+        let mut old = plan("");
+        old.program.clone_from(&program);
+        let mut child = Supervised::start(old).expect("sh starts");
+        put("new", "exit 78");
+        child.renew(Instant::now() + Duration::from_secs(20));
+        assert!(matches!(fate_of(&mut child), Fate::Renewed(_)));
+        assert!(matches!(fate_of(&mut child), Fate::Over(status) if status.code() == Some(78)));
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_for_its_successor_is_killed() {
+        let mut child = Supervised::start(plan("trap '' TERM; while :; do sleep 0.01; done"))
+            .expect("sh starts");
+        child.renew(Instant::now());
+        assert!(matches!(fate_of(&mut child), Fate::Renewed(status) if !status.success()));
+        child.kill();
     }
 
     #[test]

@@ -2,11 +2,15 @@
 //! them running, and lets them finish when told.
 //!
 //! SIGTERM, SIGINT: gateways drain, then the backend stops, then this exits. SIGHUP: successors of the gateways are
-//! started on the same sockets and, once all are up, the old ones drain: nobody is refused. SIGUSR1: log levels again.
+//! started on the same sockets and, once all are up, the old ones drain: nobody is refused. When those have gone, the
+//! backend is replaced, too: old gateways are served by the old backend to their end, whatever a newer version changed
+//! between the two. Successors are made from the file that lies at this program's path by then, if it is in order; the
+//! supervisor itself goes on as it was. SIGUSR1: log levels again.
 
 mod banner;
 mod child;
 mod listeners;
+mod program;
 mod ready;
 
 use std::io::IsTerminal;
@@ -75,14 +79,17 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
     let first_agent = data_dir::first_start(&settings)?;
     let resolved = data_dir::write_resolved(&settings)?;
 
-    let program = std::env::current_exe().context("cannot find my own program file")?;
+    let program = program::own()?;
     let mut fleet = Fleet {
         program,
         resolved,
         sockets,
         backend: None,
         gateways: Vec::new(),
+        predecessors: Vec::new(),
         leaving: Vec::new(),
+        backend_leaves: false,
+        stop_max: Duration::from_millis(settings.up.stop_ms_max),
         born: 0,
     };
     fleet.start(settings.up.gateways)?;
@@ -186,8 +193,14 @@ struct Fleet {
     sockets: Sockets,
     backend: Option<Supervised>,
     gateways: Vec<Supervised>,
+    /// Gateways whose successors are being started.
+    predecessors: Vec<Supervised>,
     /// Gateways that drain for their successors.
     leaving: Vec<Supervised>,
+    /// The backend is replaced when they have gone.
+    backend_leaves: bool,
+    /// Between SIGTERM and SIGKILL.
+    stop_max: Duration,
     /// Gateways ever started, for names.
     born: usize,
 }
@@ -237,6 +250,7 @@ impl Fleet {
         self.backend
             .iter_mut()
             .chain(&mut self.gateways)
+            .chain(&mut self.predecessors)
             .chain(&mut self.leaving)
     }
 
@@ -249,6 +263,9 @@ impl Fleet {
                 Fate::Restarts(status, wait) => {
                     tracing::warn!(process = child.name(), %status, wait_ms = wait.as_millis(), "process died, starting it again");
                 }
+                Fate::Renewed(status) => {
+                    tracing::info!(process = child.name(), %status, "process ended for its successor");
+                }
                 Fate::Over(status) if status.code() == Some(EXIT_UNUSABLE) => {
                     return Ok(Some(status));
                 }
@@ -258,6 +275,13 @@ impl Fleet {
             }
         }
         self.leaving.retain(|child| child.pid().is_some());
+        if self.backend_leaves && self.leaving.is_empty() {
+            self.backend_leaves = false;
+            if let Some(backend) = &mut self.backend {
+                tracing::info!("the backend is being replaced");
+                backend.renew(now + self.stop_max);
+            }
+        }
         Ok(None)
     }
 
@@ -265,12 +289,28 @@ impl Fleet {
         self.all().filter_map(|child| child.deadline()).min()
     }
 
-    /// Starts as many successors as there are gateways; the old ones drain when `finish_replacing` is called.
-    fn replace_gateways(&mut self) -> Result<()> {
-        let old = std::mem::take(&mut self.gateways);
-        let count = old.len();
-        self.leaving.extend(old);
-        self.start_gateways(count)
+    /// Starts as many successors as there are gateways, which serve on until those are up.
+    fn start_successors(&mut self) -> Result<()> {
+        self.predecessors = std::mem::take(&mut self.gateways);
+        self.start_gateways(self.predecessors.len())
+    }
+
+    /// The successors are up: the old gateways drain, and then the old backend goes.
+    fn let_predecessors_go(&mut self) {
+        for mut old in self.predecessors.drain(..) {
+            old.stop();
+            self.leaving.push(old);
+        }
+        self.backend_leaves = true;
+    }
+
+    /// The successors did not come up: the old gateways go on.
+    fn keep_predecessors(&mut self) {
+        let predecessors = std::mem::take(&mut self.predecessors);
+        for mut successor in std::mem::replace(&mut self.gateways, predecessors) {
+            successor.stop();
+            self.leaving.push(successor);
+        }
     }
 }
 
@@ -334,8 +374,15 @@ fn supervise(fleet: &mut Fleet, settings: &Settings, told: &Receiver<Told>) -> R
 
 /// Successors first, then the old ones drain. A successor that fails leaves the old ones in place.
 fn replace(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
-    let before = fleet.leaving.len();
-    fleet.replace_gateways()?;
+    if let Err(error) = program::try_out(&fleet.program, &fleet.resolved) {
+        tracing::error!("nothing is replaced, everything goes on: {error:#}");
+        return Ok(());
+    }
+    if let Err(error) = fleet.start_successors() {
+        tracing::error!("the old gateways go on: {error:#}");
+        fleet.keep_predecessors();
+        return Ok(());
+    }
     let deadline = Instant::now() + Duration::from_millis(READY_MS_MAX);
     let pids: Vec<u32> = fleet.gateways.iter().filter_map(Supervised::pid).collect();
     tracing::info!(successors = ?pids, "gateways are being replaced");
@@ -344,17 +391,12 @@ fn replace(fleet: &mut Fleet, settings: &Settings) -> Result<()> {
             .iter()
             .all(|pid| data_dir::gateway_is_up(&settings.data_dir, *pid))
         {
-            for old in &mut fleet.leaving {
-                old.stop();
-            }
+            fleet.let_predecessors_go();
             return Ok(());
         }
         let failed = fleet.look()?.is_some();
         if failed || Instant::now() >= deadline {
-            for mut successor in std::mem::take(&mut fleet.gateways) {
-                successor.stop();
-            }
-            fleet.gateways = fleet.leaving.split_off(before);
+            fleet.keep_predecessors();
             tracing::error!("the successors did not come up; the old gateways go on");
             return Ok(());
         }

@@ -65,7 +65,28 @@ impl Stage {
 
     /// Starts in a directory that may have been used before.
     pub fn start_in(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut up = command(directory.path())
+        let up = command(directory.path());
+        Self::start_as(up, directory, arguments, environment)
+    }
+
+    /// Starts a copy of the program; its log lines go to the file `log` in the directory.
+    pub fn start_program(program: &Path, directory: TempDir) -> Self {
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+        let mut up = Command::new(program);
+        up.current_dir(directory.path())
+            .env_remove("TIDEGATE_CONFIG")
+            .stdin(Stdio::null())
+            .stderr(log);
+        Self::start_as(up, directory, &[], &[])
+    }
+
+    fn start_as(
+        mut up: Command,
+        directory: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut up = up
             .args([
                 "up",
                 "--http-listen",
