@@ -28,6 +28,11 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
 
 impl Engine {
     pub(crate) fn opened(&mut self, opened: &Opened<'_>, out: &mut Output) -> Result<(), Need> {
+        // Its Hello waited in the ring for this backend, and the announcement came behind it: to begin anew would take
+        // the Welcome back that is on its way.
+        if opened.announced && self.connections.at(opened.address).is_some() {
+            return Ok(());
+        }
         let Some(role) = self.role_of(opened) else {
             out.effects.push(Effect::Close {
                 address: opened.address,

@@ -68,6 +68,30 @@ fn what_was_committed_but_not_published_goes_out_after_the_restart() {
     assert_eq!(stage.ledger().to_agent.accepted, 2);
 }
 
+#[test]
+fn a_hello_that_waited_for_the_next_backend_is_welcomed_though_its_announcement_comes_behind_it() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    let newcomer = stage.visitor(2, 22);
+    stage.kill();
+    stage.open(&newcomer, &[]);
+    stage.send(&newcomer, 1, Id::ABSENT, "is anybody there?");
+    stage.start();
+    for client in [&newcomer, &visitor, &agent] {
+        stage.announce(client);
+    }
+    stage.settle();
+    assert_eq!(stage.take(&newcomer, "welcome").len(), 1);
+    let results = stage.take(&newcomer, "send_result");
+    assert_eq!(outcome(&results[0]), "accepted", "{results:?}");
+    // And it is served like anybody who was welcomed before.
+    let theirs = id(&results[0], "conversation");
+    assert_ne!(theirs, conversation);
+    stage.send(&agent, 1, theirs, "here I am");
+    stage.settle();
+    assert!(stage.seqs(&newcomer).contains(&4));
+}
+
 fn stage_clock() -> (u64, u64) {
     (super::stage::START_US + 1_000_000, 99)
 }
