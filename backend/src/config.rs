@@ -86,6 +86,8 @@ pub struct Config {
     pub long_polls_max: usize,
     /// HTTP connections at once; further ones wait in the listen backlog.
     pub http_connections_max: usize,
+    /// What leaves the database after a time.
+    pub retention: Retention,
     /// Password checks at once: each holds 19 MiB and a thread for some 20 ms.
     pub password_checks_max: usize,
     /// Failed logins of one address in a minute before it has to wait.
@@ -103,6 +105,25 @@ pub struct Config {
     pub sdk_dir: PathBuf,
     /// Write every input of the turn to this file, so that it can be applied again. Empty: none.
     pub journal_file: PathBuf,
+}
+
+/// The `[backend.retention]` table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Days that messages are kept; then they are removed, acknowledged or not, within the hour. 0: for ever.
+    pub messages_days: u32,
+    /// Hours that a repeat under the same Idempotency-Key is known to be one. 0: for ever.
+    pub idempotency_keys_hours: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            messages_days: 0,
+            idempotency_keys_hours: 48,
+        }
+    }
 }
 
 /// What an acknowledged message survives.
@@ -156,6 +177,7 @@ impl Default for Config {
             long_poll_s_max: 30,
             long_polls_max: 10_000,
             http_connections_max: 16_384,
+            retention: Retention::default(),
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
             logins_per_user_per_min_max: 10,

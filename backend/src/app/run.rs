@@ -29,6 +29,8 @@ const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
 /// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
 const SUSPECT_NOTE: &str = "turn.suspect";
 
+const HOUR_US: u64 = 3_600 * 1_000_000;
+
 /// Why a backend did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -154,6 +156,8 @@ pub fn rules_of(config: &Config) -> Rules {
             per_s: config.sends_per_s_max,
             burst: config.sends_burst_max,
         },
+        messages_kept_us: u64::from(config.retention.messages_days) * 24 * HOUR_US,
+        idempotency_keys_kept_us: u64::from(config.retention.idempotency_keys_hours) * HOUR_US,
         ..Rules::default()
     }
 }

@@ -6,6 +6,7 @@
 //! later, when it is pulled: the client knows it by (session, n).
 
 use shm_bus::RecordHeader;
+use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::{Id, Kind, bus, fb, limits, message};
 use zerocopy::IntoBytes;
 
@@ -91,6 +92,10 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             Effect::Answer { to, request, about } => {
                 self.answer_about(engine, *to, *request, *about)
             }
+            Effect::Erased {
+                conversation,
+                up_to,
+            } => self.end_those_behind(engine, *conversation, *up_to),
             Effect::Appended { conversation, seq } => {
                 for index in 0..self.deliveries.follower_count(*conversation) {
                     if let Some(connection) = self.deliveries.follower(*conversation, index) {
@@ -354,6 +359,30 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 .follow_mut(connection, resume.conversation)
                 .map_or(0, |follow| follow.cursor);
             self.tally.replayed_warm += reached.saturating_sub(resume.cursor);
+        }
+    }
+
+    /// Who lacks what was removed has not acknowledged for as long as messages are kept. Their connection ends; when
+    /// they come back, Welcome says that it can't be recovered and where to read.
+    fn end_those_behind(&mut self, engine: &Engine, conversation: ConversationKey, up_to: u64) {
+        let behind: Vec<_> = (0..self.deliveries.follower_count(conversation))
+            .filter_map(|index| self.deliveries.follower(conversation, index))
+            .collect();
+        for connection in behind {
+            let lacks = self
+                .follow_mut(connection, conversation)
+                .is_some_and(|follow| follow.cursor < up_to);
+            let Some(delivery) = self.deliveries.get(connection).filter(|_| lacks) else {
+                continue;
+            };
+            let address = delivery.address;
+            self.deliveries.unfollow(connection, conversation);
+            let record = bus::CloseRecord {
+                code: CloseCode::HALF_OPEN.0,
+                reserved: 0,
+                retry_ms: 0,
+            };
+            self.answer_record(address, bus::CLOSE, 0, engine.view_us(), record.as_bytes());
         }
     }
 

@@ -158,6 +158,7 @@ impl Engine {
         };
         let dirty = std::mem::take(&mut conversation.marks_dirty);
         if dirty {
+            conversation.marks_turn = self.turn;
             out.writes.marks.push(conversation.marks_row());
             self.ledger
                 .deliver(std::mem::take(&mut conversation.delivered_unwritten));

@@ -31,10 +31,14 @@ pub struct Conversation {
     pub visitor_name: Box<str>,
     /// Highest seq; 0 = none.
     pub seq: u64,
+    /// Messages up to here were removed by retention; 0 = none.
+    pub erased: u64,
     /// Delivered and read, per side.
     pub marks: Marks,
     /// Memory is ahead of the store.
     pub marks_dirty: bool,
+    /// Turn in which the marks were last put into a WriteSet.
+    pub marks_turn: u32,
     /// Texts above the receiving side's delivered mark.
     pub pending: Pending,
     /// Texts that were acknowledged since the marks were written last: the ledger has them when they are stored.

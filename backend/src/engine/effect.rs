@@ -150,6 +150,13 @@ pub enum Effect {
         /// Types, or stopped.
         active: bool,
     },
+    /// Retention removed the beginning of a conversation: who does not have it can't be sent it any more.
+    Erased {
+        /// Which.
+        conversation: ConversationKey,
+        /// Messages up to here are gone.
+        up_to: u64,
+    },
     /// A conversation left memory; its key will be used again.
     Forgotten {
         /// Which.

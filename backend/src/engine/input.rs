@@ -42,6 +42,8 @@ pub enum Input<'a> {
     },
     /// Time passed: graces, stays away, marks to write.
     Tick,
+    /// A step of retention is due.
+    Retain,
     /// The backend stops: what waits for its time is written now.
     Stop,
     /// An envelope that broke the engine twice: it is put aside and answered `refused internal`.
@@ -113,6 +115,7 @@ const TICK: u8 = 6;
 const QUARANTINED: u8 = 7;
 const STOP: u8 = 8;
 const UNWELCOME: u8 = 9;
+const RETAIN: u8 = 10;
 
 impl<'a> Input<'a> {
     /// Appends the written form.
@@ -159,6 +162,7 @@ impl<'a> Input<'a> {
             }
             Self::Tick => out.push(TICK),
             Self::Stop => out.push(STOP),
+            Self::Retain => out.push(RETAIN),
             Self::Quarantined {
                 envelope,
                 position,
@@ -212,6 +216,7 @@ impl<'a> Input<'a> {
             },
             TICK => Self::Tick,
             STOP => Self::Stop,
+            RETAIN => Self::Retain,
             QUARANTINED => Self::Quarantined {
                 envelope: reader.envelope()?,
                 position: reader.u64()?,
@@ -361,6 +366,7 @@ mod tests {
             },
             Input::Tick,
             Input::Stop,
+            Input::Retain,
             Input::Unwelcome { address },
             Input::Quarantined {
                 envelope,

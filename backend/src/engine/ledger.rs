@@ -89,6 +89,12 @@ impl Account {
         self.delivered += texts;
         self.pending -= texts;
     }
+
+    /// Retention removed these above the mark.
+    pub const fn expire(&mut self, texts: u64) {
+        self.expired += texts;
+        self.pending -= texts;
+    }
 }
 
 impl Engine {

@@ -10,8 +10,8 @@ use tidegate_protocol::Id;
 
 use super::ledger::Ledger;
 use super::rows::{
-    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, MarksRow,
-    MessageRow, MetaRow, RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
+    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, ErasureRow, IdempotencyKeyRow,
+    MarksRow, MessageRow, MetaRow, RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
 };
 
 /// The first answer to a message id.
@@ -45,6 +45,8 @@ pub struct LoadedConversation {
     pub marks: MarksRow,
     /// Highest seq; 0 = no message yet.
     pub seq: u64,
+    /// Messages up to here were removed by retention; 0 = none.
+    pub erased: u64,
     /// When that was accepted.
     pub last_at_us: u64,
     /// The newest text (not system message), at most 120 bytes of it.
@@ -140,6 +142,38 @@ pub enum Need {
         /// Not above this one: what came later is in memory.
         up_to: u64,
     },
+    /// Messages that are old enough to be removed.
+    OldMessages {
+        /// Of conversations behind this one.
+        after: Id,
+        /// Accepted before.
+        before_us: u64,
+    },
+    /// Idempotency-Keys that are old enough to be removed.
+    OldKeys {
+        /// Behind this one.
+        after: (Id, u128),
+        /// Used before.
+        before_us: u64,
+    },
+}
+
+/// What a step of the sweep over messages found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OldMessages {
+    /// The oldest messages of each conversation, as far as they are old.
+    pub runs: Vec<ErasureRow>,
+    /// Where the next step goes on; `None`: this was the last.
+    pub next: Option<Id>,
+}
+
+/// What a step of the sweep over Idempotency-Keys found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OldKeys {
+    /// Old ones.
+    pub keys: Vec<(Id, u128)>,
+    /// Where the next step goes on; `None`: this was the last.
+    pub next: Option<(Id, u128)>,
 }
 
 /// The answer to a [`Need`], of the same kind. `None`: the store has no such row.
@@ -157,4 +191,8 @@ pub enum Found {
     IdempotencyKey(Option<IdempotencyKeyRow>),
     /// The counts.
     Pending(Pending),
+    /// One step's.
+    OldMessages(OldMessages),
+    /// One step's.
+    OldKeys(OldKeys),
 }

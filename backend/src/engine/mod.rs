@@ -7,7 +7,7 @@
 //! In the order in which an input meets them:
 //!
 //! - [`input`]: what can happen; [`loaded`]: what the store is asked for
-//! - `opening`, `sending`, `acknowledging`, `commanding`, `passing`: what follows, one file per kind of input
+//! - `opening`, `sending`, `acknowledging`, `commanding`, `passing`, `retention`: what follows, one file per kind of input
 //! - [`table`]: states × events, and `steps`, which takes the step that the table says
 //! - [`conversation`], [`queue`], [`agents`], [`connections`], `people`, [`sessions`], [`window`]: the state
 //! - [`marks`], [`clock`]: what merges; [`ledger`]: what became of every accepted text
@@ -32,6 +32,7 @@ mod people;
 pub mod queue;
 pub mod rate;
 mod restoring;
+mod retention;
 pub mod rows;
 mod sending;
 pub mod sessions;
@@ -66,6 +67,7 @@ use loaded::{Found, Need};
 use people::People;
 use queue::{Queue, ServiceRate};
 use rate::RateLimit;
+use retention::Retention;
 use rows::{IdempotencyKeyRow, WidgetRow};
 use sessions::Sessions;
 use window::Window;
@@ -99,6 +101,10 @@ pub struct Rules {
     pub join_messages_max: u64,
     /// Connections of one principal; the oldest is closed beyond it.
     pub connections_per_principal_max: usize,
+    /// How long messages are kept; 0 = for ever.
+    pub messages_kept_us: u64,
+    /// How long an Idempotency-Key is known; 0 = for ever.
+    pub idempotency_keys_kept_us: u64,
 }
 
 impl Default for Rules {
@@ -120,6 +126,8 @@ impl Default for Rules {
             resume_messages_max: 1_000,
             join_messages_max: 200,
             connections_per_principal_max: 32,
+            messages_kept_us: 0,
+            idempotency_keys_kept_us: 48 * 3_600 * 1_000_000,
         }
     }
 }
@@ -208,6 +216,7 @@ pub struct Engine {
     /// Agents whose presence changed since `take_presence`.
     pub(crate) presence_dirty: BTreeSet<Id>,
     pub(crate) queue_dirty: bool,
+    pub(crate) retention: Retention,
     /// Idempotency keys of this turn: the store does not have them yet.
     pub(crate) new_keys: Vec<IdempotencyKeyRow>,
     /// Facts looked up for the running input.
@@ -286,6 +295,7 @@ impl Engine {
                 self.tick(out);
                 Ok(())
             }
+            Input::Retain => self.retain(out),
             Input::Stop => {
                 self.write_marks(out);
                 Ok(())

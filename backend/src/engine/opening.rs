@@ -252,9 +252,10 @@ impl Engine {
         announced: bool,
     ) -> Resume {
         let conversation = self.conversations.at(key);
-        let seq = conversation.seq;
+        let (seq, erased) = (conversation.seq, conversation.erased);
         if announced {
-            let cursor = conversation.marks.side(side).delivered;
+            // What was removed above the mark expired: it is not sent any more.
+            let cursor = conversation.marks.side(side).delivered.max(erased);
             return Resume {
                 conversation: key,
                 cursor,
@@ -274,7 +275,8 @@ impl Engine {
             }
             None => (0, self.rules.join_messages_max),
         };
-        let recovered = seq - from <= most;
+        // Retention may have removed what they lack: a part would be a gap in silence.
+        let recovered = seq - from <= most && from >= erased;
         Resume {
             conversation: key,
             cursor: if recovered { from } else { seq },

@@ -14,6 +14,7 @@ use super::loaded::{Loaded, LoadedConversation, Pending};
 use super::marks::{Marks, Register, SideMarks};
 use super::people::People;
 use super::queue::{Queue, ServiceRate};
+use super::retention::Retention;
 use super::rows::{AgentRow, AgentStatusRow, MarksRow, MessageRow, TextRange, VisitorRow, meta};
 use super::sessions::{Last, Sessions};
 use super::window::Window;
@@ -54,6 +55,7 @@ impl Engine {
             away: BTreeSet::new(),
             presence_dirty: BTreeSet::new(),
             queue_dirty: false,
+            retention: Retention::new(now_us),
             new_keys: Vec::new(),
             facts: Vec::new(),
             builder: FlatBufferBuilder::new(),
@@ -133,6 +135,8 @@ impl Engine {
         self.conversations.insert(Conversation {
             visitor_name,
             seq: loaded.seq,
+            erased: loaded.erased,
+            marks_turn: 0,
             marks: marks_of(&loaded.marks),
             marks_dirty: false,
             pending: loaded.pending,

@@ -9,6 +9,7 @@ use tidegate_protocol::Id;
 
 use super::kinds::{AgentStatus, CloseReason, Content, Role, Status, SystemEvent};
 use super::ledger::Ledger;
+use super::loaded::Pending;
 
 /// A place in `WriteSet::text` (or `Loaded`'s): bytes `start .. start + bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -273,6 +274,25 @@ pub struct QuarantineRow {
     pub error: String,
     /// The input as the journal writes it.
     pub input_json: String,
+}
+
+/// The oldest messages of a conversation, to be removed; the sums of all removals are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureRow {
+    /// Site.
+    pub site_id: u32,
+    /// Conversation; the key.
+    pub conversation: Id,
+    /// Messages up to here go.
+    pub seq: u64,
+    /// So many.
+    pub rows: u64,
+    /// Texts among them whose id was (session, n).
+    pub sent_by_sessions: u64,
+    /// Texts among them that their recipient had acknowledged.
+    pub delivered: Pending,
+    /// Texts among them that it had not.
+    pub expired: Pending,
 }
 
 /// The loss ledger as of the turn that wrote it.

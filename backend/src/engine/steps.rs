@@ -53,6 +53,8 @@ impl Engine {
             row,
             visitor_name,
             seq: 0,
+            erased: 0,
+            marks_turn: 0,
             marks: Marks::default(),
             marks_dirty: false,
             pending: Pending::default(),
@@ -135,7 +137,10 @@ impl Engine {
         self.watch_visitor(key);
         self.append_system(key, event, &name, CloseReason::None, out);
         let seq = self.conversations.at(key).seq;
-        let cursor = seq.saturating_sub(self.rules.join_messages_max);
+        let begins_after = self.conversations.at(key).erased;
+        let cursor = seq
+            .saturating_sub(self.rules.join_messages_max)
+            .max(begins_after);
         out.effects.push(Effect::Joined {
             conversation: key,
             principal: agent,

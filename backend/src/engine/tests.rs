@@ -13,7 +13,7 @@ use super::conversation::ConversationKey;
 use super::effect::{Effect, Output};
 use super::input::{Envelope, Input, Opened};
 use super::kinds::{AgentStatus, Content, Family, Outcome, Role, Side, Status};
-use super::loaded::{Found, Loaded, LoadedConversation, Need, Pending, Sent};
+use super::loaded::{Found, Loaded, LoadedConversation, Need, OldKeys, OldMessages, Pending, Sent};
 use super::rows::{AgentRow, ConversationRow, MarksRow, MessageRow, SessionLastRow};
 use super::{Engine, Rules};
 
@@ -107,6 +107,7 @@ impl Tables {
                         row: row.clone(),
                         marks,
                         seq: self.of(id).next_back().map_or(0, |row| row.seq),
+                        erased: 0,
                         last_at_us: 0,
                         last_text: String::new(),
                         unanswered_since_us: 0,
@@ -115,6 +116,8 @@ impl Tables {
                 }))
             }
             Need::IdempotencyKey { .. } => Found::IdempotencyKey(None),
+            Need::OldMessages { .. } => Found::OldMessages(OldMessages::default()),
+            Need::OldKeys { .. } => Found::OldKeys(OldKeys::default()),
             Need::Pending {
                 conversation,
                 above,

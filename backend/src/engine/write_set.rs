@@ -5,11 +5,12 @@
 //! A WriteSet is kept and submitted again when a commit fails for a passing reason, so `submit` takes it by `&`.
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::Id;
 
 use super::rows::{
-    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, IdempotencyKeyRow, LedgerRow,
-    MarksRow, MessageRow, MetaRow, OutboxRow, QuarantineRow, RingCursorRow, SessionLastRow,
-    TextRange, VisitorRow, WidgetRow,
+    AgentRow, AgentStatusRow, CannedReplyRow, ConversationRow, ErasureRow, IdempotencyKeyRow,
+    LedgerRow, MarksRow, MessageRow, MetaRow, OutboxRow, QuarantineRow, RingCursorRow,
+    SessionLastRow, TextRange, VisitorRow, WidgetRow,
 };
 
 /// Upserts, except `messages` and `idempotency_keys`, which are inserts: a repeat of their key is a bug and
@@ -38,6 +39,10 @@ pub struct WriteSet {
     pub messages: Vec<MessageRow>,
     /// One per session that sent, with its newest `last`.
     pub sessions: Vec<SessionLastRow>,
+    /// Messages that retention removes.
+    pub erasures: Vec<ErasureRow>,
+    /// Idempotency-Keys that retention removes: (principal, key_hash).
+    pub keys_gone: Vec<(Id, u128)>,
     /// New keys.
     pub idempotency_keys: Vec<IdempotencyKeyRow>,
     /// Merged with `max` per column.
@@ -76,6 +81,8 @@ impl WriteSet {
             + self.messages.len()
             + self.sessions.len()
             + self.idempotency_keys.len()
+            + self.erasures.len()
+            + self.keys_gone.len()
             + self.marks.len()
             + usize::from(self.ledger.is_some())
             + self.outbox.len()
@@ -121,6 +128,8 @@ impl WriteSet {
         self.messages.clear();
         self.sessions.clear();
         self.idempotency_keys.clear();
+        self.erasures.clear();
+        self.keys_gone.clear();
         self.marks.clear();
         self.ledger = None;
         self.outbox.clear();

@@ -293,6 +293,8 @@ struct MessagesBody {
     conversation: String,
     incarnation: u64,
     state: Box<RawValue>,
+    /// The first seq that there is: retention removes from the front.
+    begins: u64,
     messages: Vec<Box<RawValue>>,
 }
 
@@ -375,6 +377,7 @@ pub async fn page(
             conversation: conversation.to_string(),
             incarnation: live.incarnation,
             state: json::listed(&found, live.incarnation, live.at_us)?,
+            begins: found.state.erased + 1,
             messages: json::messages(&page)?,
         });
     }

@@ -205,11 +205,21 @@ pub fn marks(connection: &Connection, site_id: u32, conversation: Id) -> Result<
     }))
 }
 
-/// Highest seq; 0 = no message.
-pub fn seq(connection: &Connection, conversation: Id) -> Result<u64> {
+/// Highest seq, of a message that is there or was removed by retention; 0 = no message.
+pub fn seq(connection: &Connection, conversation: Id, erased: u64) -> Result<u64> {
     connection
         .prepare_cached("SELECT coalesce(max(seq), 0) FROM message WHERE conversation = ?1")?
         .query_row([rows::blob(conversation)], |row| rows::bits(row, 0))
+        .map(|seq: u64| seq.max(erased))
+}
+
+/// Messages up to here were removed by retention; 0 = none.
+pub fn erased(connection: &Connection, conversation: Id) -> Result<u64> {
+    connection
+        .prepare_cached("SELECT seq FROM erased WHERE conversation = ?1")?
+        .query_row([rows::blob(conversation)], |row| rows::bits(row, 0))
+        .optional()
+        .map(Option::unwrap_or_default)
 }
 
 /// Texts to the visitor above one seq and to the agent above another, none above `up_to`.
@@ -343,11 +353,13 @@ fn run(
 
 /// A conversation's row with everything that the engine keeps beside it.
 pub fn with_state(connection: &Connection, row: ConversationRow) -> Result<LoadedConversation> {
-    let seq = self::seq(connection, row.id)?;
+    let erased = self::erased(connection, row.id)?;
+    let seq = self::seq(connection, row.id, erased)?;
     let marks = marks(connection, row.site_id, row.id)?;
     let (last_text, last_at_us) = last_text(connection, row.id)?;
     Ok(LoadedConversation {
         seq,
+        erased,
         last_text,
         last_at_us,
         unanswered_since_us: if row.status == Status::Closed {

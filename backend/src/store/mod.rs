@@ -19,6 +19,7 @@ pub mod open;
 pub mod read;
 pub mod readers;
 pub mod recount;
+mod retention;
 mod rows;
 pub mod sqlite;
 #[cfg(feature = "simulation")]
@@ -30,7 +31,7 @@ pub use recount::{Recount, recount, recount_at};
 pub use sqlite::{SqliteStore, StoreOptions};
 
 pub use crate::engine::ledger::Ledger;
-pub use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
+pub use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
@@ -152,6 +153,18 @@ pub trait Store {
     /// # Errors
     /// If the database cannot be read.
     fn pending(&mut self, conversation: Id, above: u64, up_to: u64) -> Result<Pending, StoreError>;
+
+    /// One step of the sweep over messages that are older than a time.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn old_messages(&mut self, after: Id, before_us: u64) -> Result<OldMessages, StoreError>;
+
+    /// One step of the sweep over Idempotency-Keys that were used before a time.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError>;
 
     /// Closes in order: what was stored is synchronised, and the next start knows that this one ended well.
     ///

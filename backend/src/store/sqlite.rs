@@ -11,9 +11,9 @@ use super::data_dir::make_private_file;
 use super::load::{self, LoadBounds};
 use super::open::{self, Place};
 use super::recount::{Recount, recount};
-use super::{CommitError, Index, Store, StoreError, find, migrate, write};
+use super::{CommitError, Index, Store, StoreError, find, migrate, retention, write};
 use crate::config::{Config, Synchronous};
-use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
+use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow, WidgetRow, meta};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
@@ -286,6 +286,14 @@ impl Store for SqliteStore {
             above,
             up_to,
         )?)
+    }
+
+    fn old_messages(&mut self, after: Id, before_us: u64) -> Result<OldMessages, StoreError> {
+        Ok(retention::old_messages(&self.connection, after, before_us)?)
+    }
+
+    fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError> {
+        Ok(retention::old_keys(&self.connection, after, before_us)?)
     }
 
     fn close(mut self) -> Result<(), StoreError> {

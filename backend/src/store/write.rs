@@ -12,6 +12,7 @@ pub fn write(connection: &Connection, owner_epoch: u64, set: &WriteSet) -> Resul
     people(connection, set)?;
     conversations(connection, owner_epoch, set)?;
     messages(connection, set)?;
+    erasures(connection, set)?;
     delivery(connection, set)?;
     bookkeeping(connection, set)
 }
@@ -194,6 +195,43 @@ fn messages(connection: &Connection, set: &WriteSet) -> Result<()> {
     Ok(())
 }
 
+fn erasures(connection: &Connection, set: &WriteSet) -> Result<()> {
+    if set.erasures.is_empty() {
+        return Ok(());
+    }
+    let mut remove =
+        connection.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq <= ?2")?;
+    let mut keep = connection.prepare_cached(
+        "INSERT INTO erased (conversation, site_id, seq, sent_by_sessions, delivered_to_agent, expired_to_agent,
+             delivered_to_visitor, expired_to_visitor)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (conversation) DO UPDATE SET seq = excluded.seq,
+             sent_by_sessions = sent_by_sessions + excluded.sent_by_sessions,
+             delivered_to_agent = delivered_to_agent + excluded.delivered_to_agent,
+             expired_to_agent = expired_to_agent + excluded.expired_to_agent,
+             delivered_to_visitor = delivered_to_visitor + excluded.delivered_to_visitor,
+             expired_to_visitor = expired_to_visitor + excluded.expired_to_visitor",
+    )?;
+    for row in &set.erasures {
+        let removed = remove.execute(params![blob(row.conversation), row.seq.cast_signed()])?;
+        if removed as u64 != row.rows {
+            // The ledger was moved by what was counted: nothing else may go.
+            return Err(Error::StatementChangedRows(removed));
+        }
+        keep.execute(params![
+            blob(row.conversation),
+            row.site_id,
+            row.seq.cast_signed(),
+            row.sent_by_sessions.cast_signed(),
+            row.delivered.to_agent.cast_signed(),
+            row.expired.to_agent.cast_signed(),
+            row.delivered.to_visitor.cast_signed(),
+            row.expired.to_visitor.cast_signed()
+        ])?;
+    }
+    Ok(())
+}
+
 fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
     if !set.sessions.is_empty() {
         let mut statement = connection.prepare_cached(
@@ -220,6 +258,13 @@ fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
                 // `last` only grows: an n accepted twice ends here, whatever the engine believed.
                 return Err(Error::StatementChangedRows(changed));
             }
+        }
+    }
+    if !set.keys_gone.is_empty() {
+        let mut statement = connection
+            .prepare_cached("DELETE FROM idempotency_key WHERE principal = ?1 AND key_hash = ?2")?;
+        for (principal, key_hash) in &set.keys_gone {
+            statement.execute(params![blob(*principal), key_hash.to_be_bytes()])?;
         }
     }
     if !set.idempotency_keys.is_empty() {

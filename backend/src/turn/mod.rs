@@ -300,6 +300,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         let wake_at_us = self
             .engine
             .next_tick_us()
+            .min(self.engine.next_retention_us())
             .min(news_us)
             .min(live_us)
             .min(room_us);
@@ -413,6 +414,10 @@ fn look_up_once<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError
             above,
             up_to,
         } => Found::Pending(store.pending(conversation, above, up_to)?),
+        Need::OldMessages { after, before_us } => {
+            Found::OldMessages(store.old_messages(after, before_us)?)
+        }
+        Need::OldKeys { after, before_us } => Found::OldKeys(store.old_keys(after, before_us)?),
     })
 }
 

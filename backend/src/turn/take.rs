@@ -49,6 +49,11 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.careful.before_other();
             self.apply(&Input::Tick, now_us, seed)?;
         }
+        // Behind everything else: a turn that is full has no time for it.
+        if !self.careful.is_on() && !self.is_full() && self.engine.next_retention_us() <= now_us {
+            self.careful.before_other();
+            self.apply(&Input::Retain, now_us, seed)?;
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod delivery;
 mod failures;
 mod replay;
 mod restarts;
+mod retention;
 mod rooms;
 mod stage;
 mod storms;

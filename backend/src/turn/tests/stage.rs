@@ -22,7 +22,7 @@ use crate::bus::local::{LocalBus, LocalGateway};
 use crate::config::Synchronous;
 use crate::engine::kinds::Role;
 use crate::engine::ledger::Ledger;
-use crate::engine::loaded::{Loaded, LoadedConversation, Pending, Sent};
+use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
 use crate::engine::rows::{AgentRow, IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use crate::engine::{Engine, Rules};
@@ -96,6 +96,14 @@ impl Store for FaultyStore {
 
     fn pending(&mut self, conversation: Id, above: u64, up_to: u64) -> Result<Pending, StoreError> {
         self.store.pending(conversation, above, up_to)
+    }
+
+    fn old_messages(&mut self, after: Id, before_us: u64) -> Result<OldMessages, StoreError> {
+        self.store.old_messages(after, before_us)
+    }
+
+    fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError> {
+        self.store.old_keys(after, before_us)
     }
 
     fn close(self) -> Result<(), StoreError> {
