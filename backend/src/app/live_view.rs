@@ -99,4 +99,8 @@ pub struct Counters {
     pub superseded: u64,
     /// Point reads on the turn's connection.
     pub lookups: u64,
+    /// Repeats of long ago that readers found the first answer to.
+    pub repeats_searched: u64,
+    /// Repeats answered `busy` because too many were being looked for.
+    pub repeats_refused: u64,
 }

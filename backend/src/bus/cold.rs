@@ -1,9 +1,11 @@
-//! Messages that left the window: read by reader threads, never by the turn.
+//! Messages that left the window, and first answers to repeats of long ago: read by reader threads, never by the turn.
 
 use tidegate_protocol::Id;
 
 use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
+use crate::engine::effect::Repeat;
+use crate::engine::loaded::Sent;
 use crate::engine::rows::{MessageRow, TextRange};
 
 /// Messages in one page.
@@ -45,8 +47,19 @@ impl ColdPage {
     }
 }
 
+/// What was found for it; `None`: nothing, or it could not be read.
+pub type FirstAnswer = (Repeat, Option<Sent>);
+
 /// Reads pages somewhere else.
 pub trait ColdReader {
+    /// Looks for a first answer. False: too many are being looked for; the client is told to come again.
+    fn search(&mut self, _repeat: Repeat) -> bool {
+        false
+    }
+    /// A first answer that is ready.
+    fn take_first_answer(&mut self) -> Option<FirstAnswer> {
+        None
+    }
     /// Asks for a page. False: too many are being read; ask again later.
     fn request(&mut self, request: ColdRequest) -> bool;
     /// A page that is ready.
@@ -62,22 +75,31 @@ pub struct ReaderPool {
     pages: crossbeam::channel::Receiver<ColdPage>,
     wake: crate::app::handle::Wake,
     reading: usize,
+    answered: crossbeam::channel::Sender<FirstAnswer>,
+    answers: crossbeam::channel::Receiver<FirstAnswer>,
+    searching: usize,
 }
 
 /// Pages being read at once; connections beyond it wait as keys.
 const PAGES_READING_MAX: usize = 64;
+/// Repeats being looked for at once; those beyond it are answered `busy`.
+const SEARCHES_MAX: usize = 64;
 
 impl ReaderPool {
     /// Over these readers.
     #[must_use]
     pub fn new(readers: crate::store::Readers, wake: crate::app::handle::Wake) -> Self {
         let (done, pages) = crossbeam::channel::bounded(PAGES_READING_MAX);
+        let (answered, answers) = crossbeam::channel::bounded(SEARCHES_MAX);
         Self {
             readers,
             done,
             pages,
             wake,
             reading: 0,
+            answered,
+            answers,
+            searching: 0,
         }
     }
 }
@@ -111,8 +133,42 @@ impl ColdReader for ReaderPool {
         Some(page)
     }
 
+    fn search(&mut self, repeat: Repeat) -> bool {
+        if self.searching >= SEARCHES_MAX {
+            return false;
+        }
+        let (answered, wake) = (self.answered.clone(), self.wake.clone());
+        let Repeat {
+            principal,
+            session,
+            n,
+            conversation,
+            ..
+        } = repeat;
+        let asked = self.readers.ask_then(
+            move |reader| reader.sent(principal, session, n, conversation),
+            move |found| {
+                let found = found.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the first answer to a repeat could not be looked for");
+                    None
+                });
+                // There is room: no more are being looked for than the channel holds.
+                let _ = answered.send((repeat, found));
+                wake();
+            },
+        );
+        self.searching += usize::from(asked.is_ok());
+        asked.is_ok()
+    }
+
+    fn take_first_answer(&mut self) -> Option<FirstAnswer> {
+        let found = self.answers.try_recv().ok()?;
+        self.searching -= 1;
+        Some(found)
+    }
+
     fn is_ready(&self) -> bool {
-        !self.pages.is_empty()
+        !self.pages.is_empty() || !self.answers.is_empty()
     }
 }
 

@@ -51,6 +51,12 @@ pub struct BusTally {
     pub replayed_cold: u64,
     /// Bad records met.
     pub records_bad: u64,
+    /// Repeats of long ago whose first answer was found.
+    pub repeats_found: u64,
+    /// Of these, with another body.
+    pub repeats_conflicting: u64,
+    /// Repeats that were answered `busy` because too many were being looked for.
+    pub repeats_refused: u64,
 }
 
 /// One attached gateway and the state of its ports.

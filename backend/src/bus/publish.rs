@@ -20,11 +20,15 @@ use crate::engine::Engine;
 use crate::engine::command::Refusal;
 use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
-use crate::engine::effect::{About, Detail, Effect, Resume};
+use crate::engine::effect::{About, Detail, Effect, Repeat, Resume};
 use crate::engine::kinds::{Outcome, Side};
+use crate::engine::loaded::Sent as FirstSent;
 
 /// Bytes of conversations in one Welcome; the rest follow as ConversationState.
 const WELCOME_BYTES_MAX: usize = limits::ENVELOPE_PAYLOAD_BYTES_MAX - STATE_BYTES_MAX;
+
+/// When a repeat may come again for which there was no room to look.
+const SEARCH_RETRY_MS: u32 = 1_000;
 
 /// Connections that are pulled in one turn; the rest in the next.
 const PULLS_PER_TURN_MAX: usize = 256;
@@ -91,6 +95,11 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             } => self.refused(engine, *to, *request, field, refusal),
             Effect::Answer { to, request, about } => {
                 self.answer_about(engine, *to, *request, *about)
+            }
+            Effect::Search(repeat) => {
+                if !self.cold.search(*repeat) {
+                    self.refuse_search(engine, repeat);
+                }
             }
             Effect::Erased {
                 conversation,
@@ -243,6 +252,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             pulls += 1;
             self.hand_out(engine, &page);
         }
+        while let Some((repeat, found)) = self.cold.take_first_answer() {
+            self.answer_repeat(engine, &repeat, found);
+        }
         for _ in 0..self.cold_waiting.len() {
             let Some(connection) = self.cold_waiting.pop_front() else {
                 break;
@@ -386,6 +398,45 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
     }
 
+    /// What was found for a repeat: its first answer; or that this is another body; or, if retention removed it, only
+    /// that it is a repeat.
+    fn answer_repeat(&mut self, engine: &Engine, repeat: &Repeat, found: Option<FirstSent>) {
+        let conflict = found.is_some_and(|sent| sent.body_hash != repeat.hash);
+        self.tally.repeats_found += u64::from(found.is_some());
+        self.tally.repeats_conflicting += u64::from(conflict);
+        let mut result = result_of(repeat);
+        if let Some(sent) = found.filter(|_| !conflict) {
+            result.conversation = sent.conversation;
+            result.seq = sent.seq;
+            result.at_us = sent.at_us;
+        }
+        result.outcome = if conflict {
+            fb::SendOutcome::IdConflict
+        } else {
+            fb::SendOutcome::Duplicate
+        };
+        self.say_result(engine, repeat.to, &result);
+    }
+
+    /// Too many are being looked for.
+    fn refuse_search(&mut self, engine: &Engine, repeat: &Repeat) {
+        let result = message::SendResult {
+            outcome: fb::SendOutcome::Busy,
+            reason: fb::Reason::Busy,
+            retry_ms: SEARCH_RETRY_MS,
+            ..result_of(repeat)
+        };
+        self.tally.repeats_refused += 1;
+        self.say_result(engine, repeat.to, &result);
+    }
+
+    fn say_result(&mut self, engine: &Engine, to: Address, result: &message::SendResult<'_>) {
+        let mut builder = std::mem::take(&mut self.builder);
+        let payload = result.encode(&mut builder);
+        self.answer(to, Kind::SendResult, engine.view_us(), payload);
+        self.builder = builder;
+    }
+
     fn send_result(&mut self, engine: &Engine, effect: &Effect) {
         let Effect::SendResult {
             to,
@@ -423,10 +474,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             reason: fb::Reason(reason.code()),
             detail,
         };
-        let mut builder = std::mem::take(&mut self.builder);
-        let payload = result.encode(&mut builder);
-        self.answer(*to, Kind::SendResult, engine.view_us(), payload);
-        self.builder = builder;
+        self.say_result(engine, *to, &result);
     }
 
     fn refused(
@@ -598,5 +646,13 @@ fn header(to: Address, kind: u16, flags: u16, at_us: u64) -> RecordHeader {
         generation: to.generation,
         principal: Id::ABSENT.0,
         trace: at_us,
+    }
+}
+
+/// The answer to a repeat, without what became of it.
+fn result_of(repeat: &Repeat) -> message::SendResult<'static> {
+    message::SendResult {
+        n: repeat.n,
+        ..message::SendResult::default()
     }
 }

@@ -16,6 +16,23 @@ use super::conversation::ConversationKey;
 use super::kinds::{Outcome, Reason, Side};
 use super::write_set::WriteSet;
 
+/// A repeat whose first answer is not near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// Who waits for the answer.
+    pub to: Address,
+    /// Whose.
+    pub principal: Id,
+    /// First half of the message's id.
+    pub session: u64,
+    /// Second half.
+    pub n: u64,
+    /// Hash of the repeat's body.
+    pub hash: u64,
+    /// Where it says that it goes.
+    pub conversation: Option<Id>,
+}
+
 /// One effect, in the order of cause.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -150,6 +167,8 @@ pub enum Effect {
         /// Types, or stopped.
         active: bool,
     },
+    /// A repeat whose first answer is not near: readers look for it, and the SendResult follows.
+    Search(Repeat),
     /// Retention removed the beginning of a conversation: who does not have it can't be sent it any more.
     Erased {
         /// Which.

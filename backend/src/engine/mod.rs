@@ -7,7 +7,7 @@
 //! In the order in which an input meets them:
 //!
 //! - [`input`]: what can happen; [`loaded`]: what the store is asked for
-//! - `opening`, `sending`, `acknowledging`, `commanding`, `passing`, `retention`: what follows, one file per kind of input
+//! - `opening`, `sending`, `repeating`, `acknowledging`, `commanding`, `passing`, `retention`: what follows, one file per kind of input
 //! - [`table`]: states × events, and `steps`, which takes the step that the table says
 //! - [`conversation`], [`queue`], [`agents`], [`connections`], `people`, [`sessions`], [`window`]: the state
 //! - [`marks`], [`clock`]: what merges; [`ledger`]: what became of every accepted text
@@ -15,6 +15,7 @@
 
 mod acknowledging;
 pub mod agents;
+mod answer;
 pub mod clock;
 pub mod command;
 mod commanding;
@@ -31,6 +32,7 @@ mod passing;
 mod people;
 pub mod queue;
 pub mod rate;
+mod repeating;
 mod restoring;
 mod retention;
 pub mod rows;

@@ -2,13 +2,14 @@
 
 use tidegate_protocol::{Id, Kind, View, fb, limits, message, verify};
 
+use super::answer::Answer;
 use super::command::{Actor, HttpAnswer, Refusal, SentAnswer};
 use super::connections::Address;
-use super::conversation::{Conversation, ConversationKey};
-use super::effect::{Detail, Effect, Output};
+use super::conversation::ConversationKey;
+use super::effect::{Effect, Output, Repeat};
 use super::input::Envelope;
 use super::kinds::{CloseReason, Content, Outcome, Reason, Role, Side, SystemEvent};
-use super::loaded::{Found, Need, Sent};
+use super::loaded::{Found, Need};
 use super::rows::{IdempotencyKeyRow, MessageRow, SessionLastRow, TextRange, VisitorRow};
 use super::table::{Event, Step, step};
 use super::{Engine, Stop, refuse};
@@ -201,26 +202,15 @@ impl Engine {
             result.outcome = Outcome::Gap;
             result.expected_n = last.n + 1;
         } else if n <= last.n {
-            let first = if n == last.n {
-                let seq = last.seq;
-                Some(Sent {
-                    conversation: last.conversation,
-                    seq,
-                    at_us: last.at_us,
-                    body_hash: last.hash,
-                })
-            } else {
-                match self.fact(Need::Sent {
-                    principal,
-                    session,
-                    n,
-                    to: conversation.present().unwrap_or(last.conversation),
-                })? {
-                    Found::Sent(sent) => *sent,
-                    _ => None,
-                }
+            let repeat = Repeat {
+                to: envelope.address,
+                principal,
+                session,
+                n,
+                hash,
+                conversation: conversation.present(),
             };
-            self.repeated(&mut result, first, hash);
+            return self.repeat(&repeat, last, envelope.settled, out);
         } else {
             let id = MessageId { session, n, hash };
             match self.accept(who, conversation.present(), text, id, None, out) {
@@ -241,22 +231,6 @@ impl Engine {
             out.effects.push(Effect::Appended { conversation, seq });
         }
         Ok(())
-    }
-
-    fn repeated(&mut self, result: &mut Answer, first: Option<Sent>, hash: u64) {
-        result.outcome = Outcome::Duplicate;
-        if let Some(first) = first {
-            if first.body_hash != hash {
-                self.tally.id_conflict += 1;
-                result.outcome = Outcome::IdConflict;
-                return;
-            }
-            result.conversation = first.conversation;
-            result.key = self.conversations.find(first.conversation);
-            result.seq = first.seq;
-            result.at_us = first.at_us;
-        }
-        self.tally.duplicate += 1;
     }
 
     /// Checks a new text and appends it. Nothing changes unless it is accepted.
@@ -696,94 +670,4 @@ pub fn encode_message<'a>(
         close_reason: fb::CloseReason(row.close_reason.code()),
     }
     .encode(builder)
-}
-
-/// A SendResult in the making.
-struct Answer {
-    to: Address,
-    n: u64,
-    outcome: Outcome,
-    key: Option<ConversationKey>,
-    conversation: Id,
-    seq: u64,
-    at_us: u64,
-    expected_n: u64,
-    retry_ms: u32,
-    reason: Reason,
-    detail: Detail,
-}
-
-impl Answer {
-    const fn new(to: Address, n: u64) -> Self {
-        Self {
-            to,
-            n,
-            outcome: Outcome::Refused,
-            key: None,
-            conversation: Id::ABSENT,
-            seq: 0,
-            at_us: 0,
-            expected_n: 0,
-            retry_ms: 0,
-            reason: Reason::None,
-            detail: Detail::Text(""),
-        }
-    }
-
-    const fn accepted(
-        &mut self,
-        conversation: &Conversation,
-        key: ConversationKey,
-        seq: u64,
-        at_us: u64,
-    ) {
-        self.outcome = Outcome::Accepted;
-        self.key = Some(key);
-        self.conversation = conversation.row.id;
-        self.seq = seq;
-        self.at_us = at_us;
-    }
-
-    fn refused(&mut self, refusal: &Refusal) {
-        let busy = matches!(refusal.reason, Reason::RateLimited | Reason::Busy);
-        self.outcome = if busy {
-            Outcome::Busy
-        } else {
-            Outcome::Refused
-        };
-        self.reason = refusal.reason;
-        self.retry_ms = refusal.retry_ms;
-        if let std::borrow::Cow::Borrowed(text) = refusal.detail {
-            self.detail = Detail::Text(text);
-        }
-    }
-
-    fn into_effect(self) -> Effect {
-        let Self {
-            to,
-            n,
-            outcome,
-            key,
-            conversation,
-            seq,
-            at_us,
-            expected_n,
-            retry_ms,
-            reason,
-            detail,
-        } = self;
-        Effect::SendResult {
-            to,
-            n,
-            outcome,
-            key,
-            conversation,
-            seq,
-            at_us,
-            expected_n,
-            retry_ms,
-            reason,
-            detail,
-        }
-    }
 }

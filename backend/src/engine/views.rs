@@ -203,9 +203,11 @@ impl Engine {
         agents.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
         let tally = &self.tally;
         counters.messages_accepted = tally.accepted;
-        counters.messages_duplicate = tally.duplicate;
+        // A search was counted as a duplicate before it was found to be a conflict.
+        let conflicting = counters.messages_id_conflict;
+        counters.messages_duplicate = tally.duplicate.saturating_sub(conflicting);
         counters.messages_gap = tally.gap;
-        counters.messages_id_conflict = tally.id_conflict;
+        counters.messages_id_conflict = tally.id_conflict + conflicting;
         counters.conversations_opened = tally.opened;
         counters.assignments = tally.assignments;
         counters.superseded = tally.superseded;

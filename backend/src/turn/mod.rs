@@ -318,6 +318,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         counters.replayed_cold = tally.replayed_cold;
         counters.records_bad = tally.records_bad;
         counters.behind = self.bus.behind();
+        counters.repeats_searched = tally.repeats_found;
+        counters.repeats_refused = tally.repeats_refused;
+        counters.messages_id_conflict = tally.repeats_conflicting;
         self.engine.look_at(now_us);
         let mut view = self
             .engine

@@ -4,6 +4,7 @@ mod conversations;
 mod export;
 mod history;
 mod people;
+mod sent;
 mod statistics;
 
 use rusqlite::Connection;

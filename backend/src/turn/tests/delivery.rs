@@ -95,6 +95,47 @@ fn last_survives_a_restart_and_so_does_every_first_answer() {
 }
 
 #[test]
+fn a_repeat_however_long_ago_has_its_first_answer_and_another_body_is_a_conflict() {
+    let mut stage = generous();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    let mut seqs = vec![2];
+    for n in 2..=900 {
+        // The other side's texts stand between, a few here and many there.
+        if n % 300 == 0 {
+            for k in 1..=400 {
+                stage.send(&agent, n / 300 * 400 - 400 + k, conversation, "and?");
+            }
+            stage.settle();
+            stage.take_all(&agent);
+        }
+        stage.send(&visitor, n, conversation, &format!("m{n}"));
+        stage.settle();
+        let results = stage.take(&visitor, "send_result");
+        seqs.push(number(&results[0], "seq"));
+    }
+    stage.restart();
+    let again = stage.visitor(1, 11);
+    stage.enter(&again);
+    for n in [2, 3, 299, 300, 301, 643, 644, 645, 899, 900] {
+        stage.send(&again, n, conversation, &format!("m{n}"));
+        stage.send(&again, n, conversation, "another");
+        stage.settle();
+        let results = stage.take(&again, "send_result");
+        let outcomes: Vec<_> = results.iter().map(outcome).collect();
+        assert_eq!(outcomes, ["duplicate", "id_conflict"], "{n}");
+        let place = usize::try_from(n).unwrap() - 1;
+        assert_eq!(number(&results[0], "seq"), seqs[place], "{n}");
+        assert_eq!(id(&results[0], "conversation"), conversation);
+    }
+    // The first went to no conversation by name.
+    stage.send(&again, 1, Id::ABSENT, "hello");
+    stage.settle();
+    let result = stage.take(&again, "send_result").pop().unwrap();
+    assert_eq!((outcome(&result), number(&result, "seq")), ("duplicate", 2));
+    assert_eq!(stage.ledger().to_agent.accepted, 900);
+}
+
+#[test]
 fn refusals_are_not_remembered() {
     let mut stage = generous();
     let (_, visitor, conversation) = chat(&mut stage);

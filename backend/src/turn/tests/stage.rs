@@ -17,9 +17,10 @@ use super::super::{Stepped, Turn, TurnLimits};
 use crate::app::command::{Actor, HttpAnswer, HttpCommand, Refusal};
 use crate::app::handle::{TurnHandle, door};
 use crate::bus::Bus;
-use crate::bus::cold::{COLD_PAGE_MESSAGES_MAX, ColdPage, ColdReader, ColdRequest};
+use crate::bus::cold::{COLD_PAGE_MESSAGES_MAX, ColdPage, ColdReader, ColdRequest, FirstAnswer};
 use crate::bus::local::{LocalBus, LocalGateway};
 use crate::config::Synchronous;
+use crate::engine::effect::Repeat;
 use crate::engine::kinds::Role;
 use crate::engine::ledger::Ledger;
 use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
@@ -115,9 +116,30 @@ impl Store for FaultyStore {
 pub struct DirectReader {
     reader: Reader,
     pages: VecDeque<ColdPage>,
+    answers: VecDeque<FirstAnswer>,
 }
 
 impl ColdReader for DirectReader {
+    fn search(&mut self, repeat: Repeat) -> bool {
+        let Repeat {
+            principal,
+            session,
+            n,
+            conversation,
+            ..
+        } = repeat;
+        let found = self
+            .reader
+            .sent(principal, session, n, conversation)
+            .unwrap();
+        self.answers.push_back((repeat, found));
+        true
+    }
+
+    fn take_first_answer(&mut self) -> Option<FirstAnswer> {
+        self.answers.pop_front()
+    }
+
     fn request(&mut self, request: ColdRequest) -> bool {
         let page = self
             .reader
@@ -140,7 +162,7 @@ impl ColdReader for DirectReader {
     }
 
     fn is_ready(&self) -> bool {
-        !self.pages.is_empty()
+        !self.pages.is_empty() || !self.answers.is_empty()
     }
 }
 
@@ -292,6 +314,7 @@ impl Stage {
         let reader = DirectReader {
             reader: Reader::new(store.place().open_reader().unwrap(), 1),
             pages: VecDeque::new(),
+            answers: VecDeque::new(),
         };
         let engine = Engine::new(self.rules.clone(), loaded, started_us);
         let (handle, turn_door) = door(Arc::new(|| {}), 64);
