@@ -139,8 +139,14 @@ export function adminScenarios(language) {
       ready: true, at_us: (NOW_MS + asked * 2000) * 1000, agents_online: bad ? 0 : 3, waiting: bad ? 14 : 2, longest_wait_ms: bad ? 421_000 : 41_000, chatting: 17, visitors_connected: 4821 + Math.round(Math.sin(asked) * 30), agents_connected: 4, gateways: 2,
       agents: [['小李', 'Mia', 'online', 5, 8], ['小周', 'Sam', 'online', 6, 6], ['老张', 'Priya', 'away', 2, 6], ['Okafor', 'Okafor', bad ? 'offline' : 'online', 4, 10], ['周明', 'Lena', 'offline', 0, 8]].map(([a, b, status, open, capacity], i) => ({ id: id(i + 1), name: zh ? a : b, role: 'agent', status: bad && status === 'online' ? 'away' : status, open, capacity, disabled: false })),
       today: { opened: 412, assigned: 398, closed: 381, abandoned: 6 },
-      ledger: { accepted, delivered: accepted - 12 - (bad ? 3 : 0), pending: 12, expired: 0, closed: !bad },
-      counters: { messages_accepted: accepted, commits: 90_000 + asked * 40, commit_us: 31_000_000 + asked * (16_000 + (asked % 5) * 900) },
+      ledger: {
+        accepted, delivered: accepted - 12 - (bad ? 3 : 0), pending: 12, expired: 0, closed: !bad,
+        to_agent: { accepted: 98_112, delivered: 98_103, pending: 9, expired: 0 },
+        to_visitor: { accepted: accepted - 98_112, delivered: accepted - 98_112 - 3 - (bad ? 3 : 0), pending: 3, expired: 0 },
+      },
+      counters: {
+        refused: bad ? { rate_limited: 1_204, busy: 37, empty_message: 12, message_too_long: 3, bad_token: 2 } : {},
+        messages_accepted: accepted, commits: 90_000 + asked * 40, commit_us: 31_000_000 + asked * (16_000 + (asked % 5) * 900) },
     };
   };
   const api = {

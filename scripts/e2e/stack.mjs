@@ -1,7 +1,7 @@
 // A real Tidegate for one test file: `tidegate up` on free ports with a data directory of its own, and ways to ask,
 // hurt and stop it. The binary is $TIDEGATE, or what the last build left; its pages are those it was built with, or, with
 // E2E_PAGES=disk, those of the working tree.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -96,6 +96,14 @@ export class Stack {
     process.kill(pid, 'SIGKILL');
     await until(`a new ${role}`, () => this.pids(role).some((other) => other !== pid));
     await until('readyz', async () => (await fetch(`${this.origin}/readyz`)).ok);
+    this.checkLedger();
+  }
+
+  /** Every accepted message is delivered, pending or expired (nothing here expires), and the counters are what the rows say. */
+  checkLedger() {
+    const text = execFileSync(BINARY, ['--data-dir', join(this.directory, 'data'), 'ledger', '--recount', '--json'], { encoding: 'utf8' });
+    const { recount } = JSON.parse(text);
+    if (recount.to_agent.expired + recount.to_visitor.expired > 0) throw new Error(`expired without a retention: ${text}`);
   }
 
   async stop() {
@@ -103,6 +111,7 @@ export class Stack {
     const timer = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS_MAX);
     await this.ended;
     clearTimeout(timer);
+    if (this.token) this.checkLedger(); // it began
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -10,6 +10,9 @@ const WAIT_CAUTION_MS = 120_000;
 
 const Number_ = ({ name, value, note, tone }) => html`<div class="number"><dt>${name}</dt><dd class=${cls('numeric', tone && `is-${tone}`)}>${value}</dd>${note ? html`<dd class="number-note numeric">${note}</dd>` : null}</div>`;
 
+/** The columns of the ledger, and where the statistics have them. */
+const ACCOUNTS = [['toAgents', (ledger) => ledger.to_agent], ['toVisitors', (ledger) => ledger.to_visitor], ['together', (ledger) => ledger]];
+
 /** What needs a look, in words; empty = all is well. */
 function concerns(now) {
   const list = [];
@@ -32,6 +35,7 @@ export class Overview extends Component {
     const points = span === 'last15' ? live.fine : live.coarse;
     const agents = [...now.agents].filter((agent) => !agent.disabled).sort((a, b) => STATUS_ORDER[a.status] - STATUS_ORDER[b.status] || b.open - a.open);
     const { ledger } = now;
+    const refused = Object.entries(now.counters?.refused ?? {}).sort((a, b) => b[1] - a[1]);
     return html`
       <header class="admin-head">
         <h1 class=${cls('health', bad.length || lostSince ? 'is-caution' : 'is-positive')}><${Icon} name=${bad.length || lostSince ? 'alert' : 'done'} />${bad.length || lostSince ? t('attention') : t('allRight')}</h1>
@@ -57,7 +61,10 @@ export class Overview extends Component {
         <section class="panel">
           <div class="panel-head"><h2>${t('ledger')}</h2></div>
           <p class=${cls('ledger-line', ledger.closed ? 'is-positive' : 'is-danger')}><${Icon} name=${ledger.closed ? 'done' : 'alert'} small />${ledger.closed ? t('ledgerClosed') : t('ledgerOpen', Math.abs(ledger.accepted - ledger.delivered - ledger.pending - ledger.expired))}</p>
-          <dl class="ledger">${['accepted', 'delivered', 'pending', 'expired'].map((key) => html`<div><dt>${t(key)}</dt><dd class="numeric">${ledger[key].toLocaleString()}</dd></div>`)}</dl>
+          <table class="ledger"><thead><tr><td></td>${ACCOUNTS.map(([name]) => html`<th class="is-number" scope="col">${t(name)}</th>`)}</tr></thead>
+            <tbody>${['accepted', 'delivered', 'pending', 'expired'].map((key) => html`<tr><th scope="row">${t(key)}</th>${ACCOUNTS.map(([, account]) => html`<td class="is-number numeric">${account(ledger)[key].toLocaleString()}</td>`)}</tr>`)}</tbody></table>
+          <h3 class="ledger-refused">${t('refusedSinceStart')}</h3>
+          ${refused.length ? html`<dl class="refused">${refused.map(([reason, count]) => html`<div key=${reason}><dt>${t('refusedReason', reason) ?? reason}</dt><dd class="numeric">${count.toLocaleString()}</dd></div>`)}</dl>` : html`<p class="number-note">${t('refusedNothing')}</p>`}
         </section>
         <section class="panel">
           <div class="panel-head"><h2>${t('agents')}</h2></div>
