@@ -267,6 +267,14 @@ fn run(
 fn apply(engine: &mut Engine, store: &mut SqliteStore, input: &Input<'_>, out: &mut Output) {
     while let Err(need) = engine.apply(input, out) {
         let found = match need {
+            Need::OldMessages { after, before_us } => Found::OldMessages(
+                store
+                    .old_messages(after, before_us)
+                    .expect("the store reads"),
+            ),
+            Need::OldKeys { after, before_us } => {
+                Found::OldKeys(store.old_keys(after, before_us).expect("the store reads"))
+            }
             Need::Session { principal, session } => {
                 Found::Session(store.session(principal, session).unwrap())
             }
