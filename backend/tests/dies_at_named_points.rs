@@ -334,6 +334,7 @@ fn story(fault: &str) {
             }
             std::thread::sleep(Duration::from_micros(300));
         }
+        closed(&directory);
         // What is said while nobody is there is said, too.
         for _ in 0..SENDS_PER_ROUND / 6 {
             gateway.say(0);
@@ -368,6 +369,14 @@ fn story(fault: &str) {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// Every accepted text is delivered, pending or expired, and the counters are what the rows say.
+fn closed(directory: &Path) {
+    let path = tidegate_backend::store::sqlite::database_path(&config(directory));
+    let recount = tidegate_backend::store::recount_at(&path).unwrap();
+    recount.check().unwrap();
+    assert_eq!(recount.ledger.total().expired, 0);
+}
+
 /// The database alone says the same.
 fn check(directory: &Path, gateway: &Gateway) {
     let config = config(directory);
@@ -377,6 +386,7 @@ fn check(directory: &Path, gateway: &Gateway) {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(sound, "ok");
+    closed(directory);
     let mut statement = connection
         .prepare("SELECT seq, session, n, text FROM message WHERE content = 0 ORDER BY seq")
         .unwrap();

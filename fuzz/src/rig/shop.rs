@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use tidegate_backend::store::audit;
+use anyhow::{Context, bail, ensure};
+use tidegate_backend::store::{audit, recount_at};
 
 use super::check::{self, Report, Stored};
 use super::{Crowd, Load, Role, Setup, System};
@@ -99,13 +99,21 @@ impl Shop {
             .until(&what, time_max, |crowd| crowd.tally.accepted >= enough)
     }
 
-    /// Asks SQLite, from outside, whether the database is whole.
+    /// Asks SQLite, from outside, whether the database is whole, and recounts the ledger: every accepted text is
+    /// delivered, pending or expired, and the counters are what the rows say. No retention is set, so nothing expires.
     ///
     /// # Errors
     /// It is not.
     pub fn is_whole(&self) -> anyhow::Result<()> {
-        let found = audit::integrity(&self.system.database())?;
+        let database = self.system.database();
+        let found = audit::integrity(&database)?;
         ensure!(found == "ok", "PRAGMA integrity_check: {found}");
+        let recount = recount_at(&database)?;
+        if let Err(wrong) = recount.check() {
+            bail!("the ledger is open: {wrong}");
+        }
+        let expired = recount.ledger.total().expired;
+        ensure!(expired == 0, "{expired} texts expired without a retention");
         Ok(())
     }
 
@@ -128,6 +136,8 @@ impl Shop {
         stand.figure("lost, doubled, out of order, silent gaps", broken);
         // What the database says is worth more than who waits for what.
         let report = report.into_result()?;
+        self.is_whole()?;
+        stand.figure("ledger recounted from the rows", "closed");
         settled.with_context(|| self.logs())?;
         ensure!(
             self.crowd.tally.malformed == 0,
