@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod mutate;
 pub mod procfs;
 pub mod rig;
+pub mod simulator;
 pub mod trials;
 
 /// Every body of every library, by the name of its target.

@@ -12,6 +12,10 @@ impl InstanceId {
     /// # Errors
     /// The kernel has no randomness to give (`getrandom(2)` failed).
     pub fn fresh() -> std::io::Result<Self> {
+        #[cfg(feature = "simulation")]
+        if let Some(id) = seeded::next() {
+            return Ok(Self(id));
+        }
         loop {
             let mut bytes = [0u8; 8];
             let filled =
@@ -33,6 +37,34 @@ impl InstanceId {
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(feature = "simulation")]
+pub use seeded::seed_instance_ids;
+
+#[cfg(feature = "simulation")]
+mod seeded {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Where this thread's ids come from; `None`: from the kernel.
+        static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// From here on the ids that this thread draws follow from the seed; `None`: from the kernel again.
+    pub fn seed_instance_ids(seed: Option<u64>) {
+        STATE.set(seed);
+    }
+
+    /// SplitMix64, without 0.
+    pub(super) fn next() -> Option<u64> {
+        let state = STATE.get()?.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        STATE.set(Some(state));
+        let mut id = state;
+        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some((id ^ (id >> 31)).max(1))
     }
 }
 

@@ -42,6 +42,8 @@ pub use counters::{Counter, Counters};
 pub use directory::BusDirectory;
 pub use doorbell::{Ringer, Sleeper, Woken};
 pub use error::{AttachError, BusError, ClaimError, Damage, SeatError, SegmentError};
+#[cfg(feature = "simulation")]
+pub use identity::seed_instance_ids;
 pub use identity::{InstanceId, Position};
 pub use limits::*;
 #[cfg(not(loom))]

@@ -1,5 +1,6 @@
 //! The real bus: gateways in shared memory, found in the bus directory.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use shm_bus::{AttachedGateway, BackendSeat, BusDirectory, Consumer, Producer, Ringer, SeatError};
@@ -30,6 +31,11 @@ impl Seat {
     /// Wakes the turn from other threads.
     pub fn ringer(&mut self) -> Ringer {
         self.seat.bell().ringer()
+    }
+
+    /// The doorbell's reading side, for one who waits for more than this bell.
+    pub fn doorbell(&mut self) -> BorrowedFd<'_> {
+        self.seat.bell().fd()
     }
 
     /// This incarnation of the backend.

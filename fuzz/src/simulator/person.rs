@@ -1,0 +1,459 @@
+//! An ordinary visitor or agent: `bench::client`, which keeps the delivery contract, and somebody who types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidegate_backend::engine::Engine;
+use tidegate_backend::engine::conversation::ConversationKey;
+use tidegate_backend::engine::kinds::Status;
+use tidegate_bench::client::{Client, Event, Exchange, Message, Phase, Settings, State};
+use tidegate_protocol::{Codec, Id, fb, message};
+
+use super::dice::Dice;
+use super::oracle::Said;
+use super::speaker::{Speaker, Surroundings, Want};
+
+/// Between two of its doings at most, µs.
+const PAUSE_US_MAX: u64 = 1_000_000;
+/// What a text is made of.
+const FILLING: &str = "潮汐之门 tidegate ";
+/// The widget of all visitors.
+const WIDGET: u32 = 1;
+
+/// On which side of a conversation somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Asks.
+    Visitor,
+    /// Answers.
+    Agent,
+}
+
+/// What somebody holds of one conversation.
+#[derive(Default)]
+struct Held {
+    /// Everything up to here was handed on, or its absence was announced.
+    up_to: u64,
+    /// Own messages beyond, as their acknowledgements said.
+    own: BTreeSet<u64>,
+    /// Own messages that may still be shown: what was acknowledged comes again with a resume.
+    unshown: BTreeSet<u64>,
+    /// Shown as theirs, and not closed.
+    mine: bool,
+}
+
+impl Held {
+    fn advance(&mut self) {
+        while self.own.remove(&(self.up_to + 1)) {
+            self.up_to += 1;
+        }
+        let up_to = self.up_to;
+        self.own.retain(|&seq| seq > up_to);
+    }
+}
+
+/// See the module.
+pub struct Person {
+    principal: Id,
+    side: Side,
+    client: Client,
+    exchange: Exchange,
+    act_at_us: u64,
+    pause_us: u64,
+    settled: bool,
+    sends_left: u64,
+    said: u64,
+    text_bytes_max: u64,
+    texts: BTreeMap<u64, String>,
+    held: BTreeMap<Id, Held>,
+}
+
+impl Person {
+    /// Somebody of that token.
+    pub fn new(principal: Id, side: Side, token: &str, dice: &mut Dice) -> Self {
+        let codec = if dice.permille(250) {
+            Codec::Json
+        } else {
+            Codec::Flat
+        };
+        let settings = Arc::new(Settings::new("tidegate", codec));
+        // 53 bits, as a browser's.
+        let session = (dice.number() >> 11).max(1);
+        Self {
+            principal,
+            side,
+            client: Client::new(settings, token, session, dice.number()),
+            exchange: Exchange::default(),
+            act_at_us: 0,
+            pause_us: dice.scale(5_000, PAUSE_US_MAX),
+            settled: false,
+            sends_left: dice.scale(1, 60),
+            said: 0,
+            text_bytes_max: dice.scale(8, 16_000),
+            texts: BTreeMap::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
+    fn act(&mut self, around: &mut Surroundings<'_>) {
+        let now_us = around.now_us;
+        self.act_at_us = now_us + around.dice.between(1, 2 * self.pause_us);
+        let exchange = &mut self.exchange;
+        match self.client.phase() {
+            Phase::Idle => self.client.start(now_us, exchange),
+            Phase::Closed if self.settled || around.dice.permille(300) => {
+                self.client.start(now_us, exchange);
+            }
+            _ if self.settled => self.act_at_us = u64::MAX,
+            _ => self.do_something(around),
+        }
+    }
+
+    fn do_something(&mut self, around: &mut Surroundings<'_>) {
+        let now_us = around.now_us;
+        match around.dice.below(100) {
+            0..60 => self.say_something(around),
+            60..75 => {
+                if let Some(conversation) = self.any_mine(around.dice) {
+                    let up_to = self.held[&conversation].up_to;
+                    let seq = around.dice.between(0, up_to);
+                    self.client
+                        .read(conversation, seq, now_us, &mut self.exchange);
+                }
+            }
+            75..82 => {
+                if let Some(conversation) = self.any_mine(around.dice) {
+                    let active = around.dice.permille(500);
+                    self.client
+                        .typing(conversation, active, now_us, &mut self.exchange);
+                }
+            }
+            82..90 => self.command_something(around),
+            90..92 => self.client.ping(now_us, &mut self.exchange),
+            92..94 => self.client.stop(now_us, &mut self.exchange),
+            _ => {}
+        }
+    }
+
+    fn say_something(&mut self, around: &mut Surroundings<'_>) {
+        if self.sends_left == 0 {
+            return;
+        }
+        let conversation = match self.side {
+            Side::Visitor => None,
+            Side::Agent => match self.any_mine(around.dice) {
+                None => return,
+                found => found,
+            },
+        };
+        let bytes = around.dice.scale(1, self.text_bytes_max);
+        let bytes = usize::try_from(bytes).expect("small");
+        self.said += 1;
+        let mut text = format!("{} {}: ", self.principal.0, self.said);
+        text.push_str(&FILLING.repeat(bytes / FILLING.len()));
+        let sent = self
+            .client
+            .send(&text, conversation, around.now_us, &mut self.exchange);
+        if let Ok(key) = sent {
+            self.sends_left -= 1;
+            self.texts.insert(key, text);
+        }
+    }
+
+    fn command_something(&mut self, around: &mut Surroundings<'_>) {
+        let command = match self.side {
+            Side::Visitor if around.dice.permille(300) => {
+                let Some(conversation) = self.any_mine(around.dice) else {
+                    return;
+                };
+                command(fb::CommandOp::Close, conversation)
+            }
+            Side::Visitor => return,
+            Side::Agent => {
+                let known: Vec<Id> = around.oracle.visitor_of.keys().copied().collect();
+                let mine = self.any_mine(around.dice);
+                match (around.dice.below(10), mine) {
+                    (0..2, Some(mine)) => command(fb::CommandOp::Close, mine),
+                    (2..4, Some(mine)) => message::Command {
+                        agent: Id(u128::from(around.dice.below(4))),
+                        ..command(fb::CommandOp::Transfer, mine)
+                    },
+                    (4..6, _) if !known.is_empty() => {
+                        command(fb::CommandOp::Take, *around.dice.pick(&known))
+                    }
+                    (6, _) => status(fb::AgentStatus::Away),
+                    _ => status(fb::AgentStatus::Online),
+                }
+            }
+        };
+        self.client
+            .command(command, around.now_us, &mut self.exchange);
+    }
+
+    fn any_mine(&self, dice: &mut Dice) -> Option<Id> {
+        let mine = self.held.iter().filter(|(_, held)| held.mine);
+        let mine: Vec<Id> = mine.map(|(&id, _)| id).collect();
+        (!mine.is_empty()).then(|| mine[dice.index(mine.len())])
+    }
+
+    /// What the client did is passed on; what it learned is compared.
+    fn flush(&mut self, around: &mut Surroundings<'_>) {
+        loop {
+            around.output.append(&mut self.exchange.output);
+            let events = std::mem::take(&mut self.exchange.events);
+            if events.is_empty() {
+                return;
+            }
+            for event in events {
+                self.learn(event, around);
+            }
+        }
+    }
+
+    fn learn(&mut self, event: Event, around: &mut Surroundings<'_>) {
+        match event {
+            Event::Connect => around.wants.push(Want::Connect),
+            Event::Disconnect => around.wants.push(Want::Disconnect),
+            // Superseded, say, by its own earlier Hello that came late: a person opens the page again.
+            Event::Closed {
+                comes_back: false, ..
+            } => self.act_at_us = around.now_us + self.pause_us,
+            Event::UpgradeRefused { status } => around
+                .oracle
+                .fail(format!("an upgrade was refused with {status}")),
+            Event::Malformed => around
+                .oracle
+                .fail("the server sent what is no message".to_owned()),
+            Event::Welcomed { principal, .. } => {
+                if principal != self.principal {
+                    around
+                        .oracle
+                        .fail(format!("{} is welcomed as {principal}", self.principal));
+                }
+                // What it still has is named behind the Welcome.
+                for held in self.held.values_mut() {
+                    held.mine = false;
+                }
+                if self.side == Side::Agent {
+                    let online = status(fb::AgentStatus::Online);
+                    self.client
+                        .command(online, around.now_us, &mut self.exchange);
+                }
+            }
+            Event::Accepted {
+                key,
+                session,
+                n,
+                conversation,
+                seq,
+                ..
+            } => self.accepted(key, (session, n), (conversation, seq), around),
+            Event::Refused { key, .. } => {
+                self.texts.remove(&key);
+            }
+            Event::Message(message) => self.read_message(&message, around),
+            Event::Hole {
+                conversation,
+                to,
+                reset,
+                ..
+            } => {
+                let held = self.held.entry(conversation).or_default();
+                if reset {
+                    held.own.clear();
+                    held.up_to = 0;
+                }
+                held.up_to = held.up_to.max(to);
+                held.advance();
+                self.client
+                    .holds(conversation, to, around.now_us, &mut self.exchange);
+            }
+            Event::State(state) => self.see_state(&state, around),
+            _ => {}
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        key: u64,
+        (session, n): (u64, u64),
+        (conversation, seq): (Id, u64),
+        around: &mut Surroundings<'_>,
+    ) {
+        let oracle = &mut around.oracle;
+        oracle.accepted((self.principal, session, n), conversation, seq);
+        if let Some(text) = self.texts.remove(&key) {
+            let said = Said {
+                sender: self.principal,
+                session,
+                n,
+                text,
+                system: fb::SystemEvent::None.0,
+            };
+            oracle.shown(conversation, seq, said);
+        }
+        if self.side == Side::Visitor {
+            oracle.shown_to_visitor(self.principal, conversation);
+        }
+        let held = self.held.entry(conversation).or_default();
+        if seq > held.up_to {
+            held.unshown.insert(seq);
+            held.own.insert(seq);
+            held.advance();
+        }
+    }
+
+    fn read_message(&mut self, message: &Message, around: &mut Surroundings<'_>) {
+        let conversation = message.conversation;
+        let oracle = &mut around.oracle;
+        match self.side {
+            Side::Visitor => oracle.shown_to_visitor(self.principal, conversation),
+            Side::Agent => oracle.shown_to_agent(self.principal, conversation),
+        }
+        let said = Said {
+            sender: message.sender,
+            session: message.session,
+            n: message.n,
+            text: message.text.to_string(),
+            system: message.system.0,
+        };
+        oracle.shown(conversation, message.seq, said);
+        let held = self.held.entry(conversation).or_default();
+        // Own messages before it are in their places.
+        while held.up_to + 1 < message.seq && held.own.remove(&(held.up_to + 1)) {
+            held.up_to += 1;
+        }
+        let is_own = message.own && held.unshown.remove(&message.seq);
+        if message.seq != held.up_to + 1 && !(is_own && message.seq <= held.up_to) {
+            around.oracle.fail(format!(
+                "{} had {conversation} up to {} and is shown {}",
+                self.principal, held.up_to, message.seq
+            ));
+        }
+        held.up_to = held.up_to.max(message.seq);
+        held.advance();
+    }
+
+    fn see_state(&mut self, state: &State, around: &mut Surroundings<'_>) {
+        if self.side == Side::Visitor {
+            around
+                .oracle
+                .shown_to_visitor(self.principal, state.conversation);
+        }
+        let takes_part = match self.side {
+            Side::Visitor => state.visitor == self.principal,
+            Side::Agent => state.agent == self.principal,
+        };
+        if takes_part && state.mine {
+            if self.side == Side::Agent {
+                around
+                    .oracle
+                    .shown_to_agent(self.principal, state.conversation);
+            }
+            let held = self.held.entry(state.conversation).or_default();
+            held.mine = state.status != fb::ConversationStatus::Closed;
+        } else if let Some(held) = self.held.get_mut(&state.conversation) {
+            held.mine = false;
+        }
+    }
+
+    /// The conversations that are this person's by the engine's word, with their highest seq.
+    fn engines(&self, engine: &Engine) -> BTreeMap<Id, u64> {
+        let conversations = engine.conversations();
+        let keys: Vec<ConversationKey> = match self.side {
+            Side::Visitor => conversations
+                .open_of(self.principal, WIDGET)
+                .into_iter()
+                .collect(),
+            Side::Agent => {
+                let agent = engine.agents().get(self.principal);
+                let open = agent.into_iter().flat_map(|agent| &agent.open);
+                open.map(|&key| ConversationKey(key)).collect()
+            }
+        };
+        let open = keys.into_iter().filter_map(|key| conversations.get(key));
+        open.filter(|conversation| conversation.row.status != Status::Closed)
+            .map(|conversation| (conversation.row.id, conversation.seq))
+            .collect()
+    }
+}
+
+fn command(op: fb::CommandOp, conversation: Id) -> message::Command {
+    message::Command {
+        op,
+        conversation,
+        ..Default::default()
+    }
+}
+
+fn status(status: fb::AgentStatus) -> message::Command {
+    message::Command {
+        op: fb::CommandOp::SetStatus,
+        status,
+        ..Default::default()
+    }
+}
+
+impl Speaker for Person {
+    fn name(&self) -> String {
+        format!("{:?} {}", self.side, self.principal)
+    }
+
+    fn connected(&mut self, around: &mut Surroundings<'_>) {
+        self.client.connected(around.now_us, &mut self.exchange);
+        self.flush(around);
+    }
+
+    fn received(&mut self, bytes: &mut [u8], around: &mut Surroundings<'_>) {
+        self.client
+            .received(bytes, around.now_us, &mut self.exchange);
+        self.flush(around);
+    }
+
+    fn lost(&mut self, around: &mut Surroundings<'_>) {
+        self.client.lost(around.now_us, &mut self.exchange);
+        self.flush(around);
+    }
+
+    fn tick(&mut self, around: &mut Surroundings<'_>) {
+        if around.now_us >= self.act_at_us {
+            self.act(around);
+            self.flush(around);
+        }
+        if around.now_us >= self.client.deadline_us() {
+            self.client.tick(around.now_us, &mut self.exchange);
+            self.flush(around);
+        }
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.act_at_us.min(self.client.deadline_us())
+    }
+
+    fn settle(&mut self) {
+        self.settled = true;
+        self.act_at_us = 0;
+    }
+
+    fn unfinished(&self, engine: &Engine) -> Option<String> {
+        if self.client.phase() != Phase::Open {
+            return Some(format!("it is {:?}", self.client.phase()));
+        }
+        if self.client.unanswered() > 0 {
+            let count = self.client.unanswered();
+            return Some(format!("{count} of its messages are unanswered"));
+        }
+        let engines = self.engines(engine);
+        for (id, &seq) in &engines {
+            let held = self.held.get(id);
+            let up_to = held.map_or(0, |held| held.up_to);
+            if up_to != seq || !held.is_some_and(|held| held.mine) {
+                return Some(format!("it has {id} up to {up_to} of {seq}"));
+            }
+        }
+        let mine = self.held.iter().filter(|(_, held)| held.mine);
+        mine.map(|(id, _)| id)
+            .find(|id| !engines.contains_key(id))
+            .map(|id| format!("it is shown {id}, which is not its own"))
+    }
+}

@@ -1,0 +1,161 @@
+//! How each fault strikes the world, and how all of them are put right.
+
+use super::faults::Fault;
+use super::network::LineId;
+use super::plan::START_US;
+use super::trace::note;
+use super::world::{Actor, World};
+
+/// A process that is told to die does so at one of so many points that it passes next.
+const POINTS_MAX: u64 = 60;
+/// A process stands still for at most so long, µs.
+const STALL_US_MAX: u64 = 5_000_000;
+/// A client reads nothing for at most so long, µs.
+const DEAF_US_MAX: u64 = 10_000_000;
+/// The wall clock is stepped by at most so much, either way, s.
+const STEP_S_MAX: u64 = 3_600;
+/// Everything is quiet after so long without faults, or never will be, µs.
+const SETTLE_US_MAX: u64 = 240_000_000;
+/// Between two looks whether it is, µs.
+const LOOK_US: u64 = 500_000;
+
+impl World {
+    pub(super) fn fault_strikes(&mut self) {
+        if self.settling {
+            return;
+        }
+        if let Some(fault) = self.plan.menu.choose(&mut self.dice) {
+            note!(self, "{fault:?}");
+            self.figures.faults += 1;
+            self.strike(fault);
+        }
+        if let Some(pause_us) = self.plan.menu.pause_us(&mut self.dice) {
+            self.plan_next(self.now_us + pause_us, Actor::Fault);
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        match fault {
+            Fault::BackendDies => {
+                if self.dice.permille(100) {
+                    self.kill_backend("between two steps");
+                } else {
+                    self.backend_armed = self.dice.scale(1, POINTS_MAX);
+                }
+            }
+            Fault::GatewayDies => {
+                let post = self.dice.index(self.posts.len());
+                if self.dice.permille(300) {
+                    self.kill_gateway(post, "between two rounds");
+                } else {
+                    self.posts[post].armed = self.dice.scale(1, POINTS_MAX);
+                }
+            }
+            Fault::BackendStalls => {
+                self.backend_stalled_until_us = self.now_us + self.dice.scale(1_000, STALL_US_MAX);
+            }
+            Fault::ShardStalls => {
+                let post = self.dice.index(self.posts.len());
+                let until_us = self.now_us + self.dice.scale(1_000, STALL_US_MAX);
+                self.posts[post].stalled_until_us = until_us;
+            }
+            Fault::LineCut => {
+                if let Some(line) = self.any_line() {
+                    self.network.cut(line, self.now_us);
+                }
+            }
+            Fault::LineDead => {
+                if let Some(line) = self.any_line() {
+                    self.network.deaden(line);
+                }
+            }
+            Fault::ReaderSlow => {
+                let client = self.dice.index(self.seats.len());
+                let until_us = self.now_us + self.dice.scale(1_000, DEAF_US_MAX);
+                if let Some(seat) = self.seats.get_mut(client) {
+                    seat.deaf_until_us = until_us;
+                    self.wake(until_us, Actor::Client(client));
+                }
+            }
+            Fault::Storm => {
+                for line in self.network.living() {
+                    self.network.cut(line, self.now_us);
+                }
+            }
+            Fault::ClockStepped => {
+                let step_us = self.dice.below(2 * STEP_S_MAX * 1_000_000);
+                let most_us = (STEP_S_MAX * 1_000_000).cast_signed();
+                self.wall_offset_us = step_us.cast_signed() - most_us;
+            }
+            Fault::Checkpoint => {
+                if let Some(backend) = &mut self.backend {
+                    // Readers may be in its way; then another time.
+                    let _ = backend.turn.store_mut().checkpoint();
+                }
+            }
+        }
+    }
+
+    fn any_line(&mut self) -> Option<LineId> {
+        let living = self.network.living();
+        (!living.is_empty()).then(|| living[self.dice.index(living.len())])
+    }
+
+    /// Puts everything right, and waits until all is quiet.
+    pub(super) fn settle(&mut self) {
+        note!(self, "all is put right");
+        self.settling = true;
+        self.backend_armed = 0;
+        self.backend_stalled_until_us = 0;
+        self.wake(self.now_us, Actor::Backend);
+        for post in 0..self.posts.len() {
+            self.posts[post].armed = 0;
+            self.posts[post].stalled_until_us = 0;
+            for shard in 0..usize::from(self.plan.gateway.shards) {
+                self.wake(self.now_us, Actor::Shard(post, shard));
+            }
+        }
+        self.network.revive(self.now_us);
+        for client in 0..self.seats.len() {
+            self.seats[client].deaf_until_us = 0;
+            self.seats[client].speaker.settle();
+            self.wake(self.now_us, Actor::Client(client));
+        }
+        let mut look_at_us = self.now_us + LOOK_US;
+        let until_us = self.now_us + SETTLE_US_MAX;
+        self.run_until(until_us, |world| {
+            if world.now_us < look_at_us {
+                return false;
+            }
+            look_at_us = world.now_us + LOOK_US;
+            world.unfinished().is_none()
+        });
+        if self.is_over() {
+            return;
+        }
+        match self.unfinished() {
+            None => note!(self, "all is quiet"),
+            Some(what) => self.oracle.fail(format!(
+                "{} s after all was put right there is still something to do: {what}",
+                SETTLE_US_MAX / 1_000_000
+            )),
+        }
+        debug_assert!(self.now_us > START_US);
+    }
+
+    /// What is left to do, if anything.
+    fn unfinished(&mut self) -> Option<String> {
+        let backend = self.backend.as_ref().filter(|backend| backend.asleep);
+        let Some(backend) = backend else {
+            return Some("the backend is away or at work".to_owned());
+        };
+        let engine = backend.turn.engine();
+        if self.posts.iter().any(|post| post.gateway.is_none()) {
+            return Some("a gateway is away".to_owned());
+        }
+        let seats = self.seats.iter();
+        seats
+            .map(|seat| (seat.speaker.name(), seat.speaker.unfinished(engine)))
+            .find_map(|(name, what)| what.map(|what| format!("{name}: {what}")))
+    }
+}
