@@ -55,6 +55,8 @@ pub(super) struct Link {
     wanted_since_us: u64,
     pub(super) pong_due_us: u64,
     pub(super) pinged_at_us: u64,
+    /// The request of the Ping that left then.
+    pub(super) pinged: u64,
     opened_us: u64,
     pub(super) requests: u64,
 }
@@ -72,6 +74,7 @@ impl Link {
             wanted_since_us: NEVER,
             pong_due_us: NEVER,
             pinged_at_us: NEVER,
+            pinged: 0,
             opened_us: NEVER,
             requests: 0,
         }

@@ -250,15 +250,19 @@ impl Client {
         Some(request)
     }
 
-    /// Asks whether anybody is there; [`Event::Pong`] answers. Nothing while there is no connection.
+    /// Asks whether anybody is there; [`Event::Pong`] tells of the answer to the oldest of several at once. Nothing while
+    /// there is no connection.
     pub fn ping(&mut self, now_us: u64, exchange: &mut Exchange) {
         if !self.link.has_talk() {
             return;
         }
         self.link.pong_due_us = now_us + PONG_US_MAX;
-        self.link.pinged_at_us = now_us;
         self.link.requests += 1;
         let request = self.link.requests;
+        if self.link.pinged_at_us == NEVER {
+            self.link.pinged_at_us = now_us;
+            self.link.pinged = request;
+        }
         self.put(Kind::Ping, now_us, exchange, |builder| {
             message::Ping { request }.encode(builder)
         });

@@ -190,9 +190,10 @@ impl Client {
                     events.push(Event::Error { reason, detail });
                 }
             }
-            View::Pong(_) => {
-                let since = core::mem::replace(&mut self.link.pinged_at_us, super::NEVER);
-                if since != super::NEVER {
+            View::Pong(pong) => {
+                let since = self.link.pinged_at_us;
+                if since != super::NEVER && pong.request() == self.link.pinged {
+                    self.link.pinged_at_us = super::NEVER;
                     let round_trip_us = now_us.saturating_sub(since);
                     events.push(Event::Pong { round_trip_us });
                 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
+use tidegate_backend::engine::ledger::Ledger;
 use tidegate_backend::store::{audit, recount_at};
 
 use super::check::{self, Report, Stored};
@@ -12,7 +13,11 @@ use crate::trials::Stand;
 const COME_S_MAX: u64 = 60;
 const FLOW_S_MAX: u64 = 60;
 const SETTLE_S_MAX: u64 = 90;
+/// Marks are written with the next turn that writes, or within 100 ms; and a crash may ask for them again.
+const MARKS_S_MAX: u64 = 10;
 const TEXT_BYTES: usize = 48;
+/// Conversations that each agent could have beside those of the first visitors: somebody may come later.
+const SPARE: u64 = 8;
 
 /// A system and its people.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl Shop {
 
     fn fill(stand: &Stand, system: System, visitors: u64, agents: u64) -> anyhow::Result<Self> {
         let mut crowd = Crowd::new(system.ws(), stand.seed)?;
-        let capacity = u32::try_from(visitors.div_ceil(agents.max(1)) + 1)?;
+        let capacity = u32::try_from(visitors.div_ceil(agents.max(1)) + SPARE)?;
         for n in 0..agents {
             crowd.add_agent(&system.add_agent(&format!("agent-{n}"), capacity)?);
         }
@@ -104,17 +109,17 @@ impl Shop {
     ///
     /// # Errors
     /// It is not.
-    pub fn is_whole(&self) -> anyhow::Result<()> {
+    pub fn is_whole(&self) -> anyhow::Result<Ledger> {
         let database = self.system.database();
         let found = audit::integrity(&database)?;
         ensure!(found == "ok", "PRAGMA integrity_check: {found}");
         let recount = recount_at(&database)?;
-        if let Err(wrong) = recount.check() {
-            bail!("the ledger is open: {wrong}");
-        }
+        recount
+            .check()
+            .map_err(|wrong| anyhow!("the ledger is open: {wrong}"))?;
         let expired = recount.ledger.total().expired;
         ensure!(expired == 0, "{expired} texts expired without a retention");
-        Ok(())
+        Ok(recount.ledger)
     }
 
     /// Stops chatting, waits until nothing is unanswered and nobody lacks anything, and compares what everybody saw
@@ -139,12 +144,33 @@ impl Shop {
         self.is_whole()?;
         stand.figure("ledger recounted from the rows", "closed");
         settled.with_context(|| self.logs())?;
+        self.ledger_says_all_was_delivered(report.stored)?;
         ensure!(
             self.crowd.tally.malformed == 0,
             "{} things came that are no messages of the protocol",
             self.crowd.tally.malformed
         );
         Ok(report)
+    }
+
+    /// Everybody has and acknowledged everything: so says the ledger, as soon as the marks are written.
+    fn ledger_says_all_was_delivered(&mut self, stored: u64) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(MARKS_S_MAX);
+        loop {
+            let total = self.is_whole()?.total();
+            ensure!(
+                total.accepted == stored,
+                "{stored} messages are stored, and the ledger says {total:?}"
+            );
+            if total.pending == 0 {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "everybody acknowledged everything, and the ledger says {total:?}"
+            );
+            self.crowd.pass(Duration::from_millis(20))?;
+        }
     }
 
     /// The newest lines of every process.

@@ -148,21 +148,29 @@ impl System {
         let mut system = Self::prepare(setup, Processes::Up(ended))?;
         system.ws_listeners.clear();
         system.http_listener = None;
-        let mut command = system.command(&["up"], "up")?;
+        system.begin_up()?;
+        Ok(system)
+    }
+
+    /// Starts `up` again after its end, where it was.
+    ///
+    /// # Errors
+    /// It can't start; its log stands in `log`.
+    pub fn begin_up(&mut self) -> anyhow::Result<()> {
+        let mut command = self.command(&["up"], "up")?;
         for (flag, address) in [
-            ("--listen", system.ws),
-            ("--http-listen", system.http),
-            ("--admin-listen", system.admin[0]),
+            ("--listen", self.ws),
+            ("--http-listen", self.http),
+            ("--admin-listen", self.admin[0]),
         ] {
             command.args([flag, &address.to_string()]);
         }
-        command.args(["--gateways", &setup.gateways.to_string()]);
-        system.reap();
-        system.processes = Processes::Up(command.spawn()?);
-        system.await_ready(Role::Backend)?;
-        system.await_ready(Role::Gateway(0))?;
-        system.read_key()?;
-        Ok(system)
+        command.args(["--gateways", &self.setup.gateways.to_string()]);
+        self.reap();
+        self.processes = Processes::Up(command.spawn()?);
+        self.await_ready(Role::Backend)?;
+        self.await_ready(Role::Gateway(0))?;
+        self.read_key()
     }
 
     fn prepare(setup: &Setup, processes: Processes) -> anyhow::Result<Self> {

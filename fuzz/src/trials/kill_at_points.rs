@@ -77,5 +77,5 @@ fn die(shop: &mut Shop, role: Role, fault: &str) -> anyhow::Result<()> {
     })?;
     shop.system.begin(role, None)?;
     shop.flow(MESSAGES_BETWEEN)?;
-    shop.is_whole()
+    shop.is_whole().map(drop)
 }

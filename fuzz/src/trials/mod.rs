@@ -7,6 +7,9 @@
 mod kill_at_points;
 mod kills;
 mod stand;
+mod stop_backend;
+mod stop_gateway;
+mod terminate_under_load;
 
 pub use stand::{Scale, Stand};
 
@@ -42,5 +45,20 @@ pub static TRIALS: &[Trial] = &[
         name: "kill-gateway",
         promise: "kill -9 of the gateway at random loses, doubles and disorders nothing",
         run: kills::gateway,
+    },
+    Trial {
+        name: "stop-backend",
+        promise: "while the backend is stopped pings are answered, and afterwards every send",
+        run: stop_backend::run,
+    },
+    Trial {
+        name: "stop-gateway",
+        promise: "while one gateway of two is stopped the people of the other notice nothing",
+        run: stop_gateway::run,
+    },
+    Trial {
+        name: "terminate-under-load",
+        promise: "SIGTERM tells everybody, ends within 5 s and loses nothing",
+        run: terminate_under_load::run,
     },
 ];

@@ -377,6 +377,24 @@ fn silence_after_a_ping_is_a_half_open_connection() {
 }
 
 #[test]
+fn the_round_trip_is_that_of_the_oldest_ping() {
+    let mut story = Story::welcomed(Codec::Json, &[]);
+    story.client.ping(story.now_us, &mut story.exchange);
+    let oldest = story.client.link.requests;
+    story.pass(300_000);
+    story.client.ping(story.now_us, &mut story.exchange);
+    story.pass(1_000);
+    for request in [oldest, oldest + 1] {
+        let pong = message::Pong { request };
+        story.say(tidegate_protocol::Kind::Pong, |b| pong.encode(b));
+    }
+    let told = Event::Pong {
+        round_trip_us: 301_000,
+    };
+    assert_eq!(story.events(), [told]);
+}
+
+#[test]
 fn sends_that_nobody_answers_are_asked_again_on_another_connection() {
     let mut story = Story::welcomed(Codec::Flat, &[]);
     story.send("one");

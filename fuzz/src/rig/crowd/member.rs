@@ -24,6 +24,12 @@ pub struct Member {
     pub address: Ipv4Addr,
     /// The conversations that it is part of and that are open.
     pub rooms: Vec<Id>,
+    /// How often it was welcomed: once for each connection.
+    pub welcomes: u64,
+    /// How many of its pings were answered.
+    pub pongs: u64,
+    /// How often it was told that the server goes away.
+    pub goaways: u64,
     pub(super) socket: Option<Socket>,
     pub(super) stamp: u32,
     /// The earliest entry for it in the crowd's heap.
@@ -44,6 +50,9 @@ impl Member {
             role,
             address: Ipv4Addr::new(127, 1, high, low.max(1)),
             rooms: Vec::new(),
+            welcomes: 0,
+            pongs: 0,
+            goaways: 0,
             socket: None,
             stamp: 0,
             armed_us: NEVER,

@@ -263,11 +263,9 @@ impl Crowd {
         self.with(number, Client::lost);
     }
 
-    /// All ask whether anybody is there.
-    pub fn ping_all(&mut self) {
-        for number in 0..self.members.len() {
-            self.with(number, Client::ping);
-        }
+    /// One asks whether anybody is there.
+    pub fn ping(&mut self, number: usize) {
+        self.with(number, Client::ping);
     }
 
     /// One asks for something; the answer is not waited for.
@@ -620,8 +618,12 @@ impl Crowd {
             Event::Disconnect => self.disconnect(number),
             Event::Closed { code, .. } => *self.tally.closed.entry(code).or_default() += 1,
             Event::Welcomed { .. } => self.welcomed(number),
-            Event::Goaway { .. } => self.tally.goaways += 1,
+            Event::Goaway { .. } => {
+                self.tally.goaways += 1;
+                self.members[number].goaways += 1;
+            }
             Event::Pong { round_trip_us } => {
+                self.members[number].pongs += 1;
                 self.tally.pongs_us.saturating_record(round_trip_us);
             }
             Event::Accepted {
@@ -731,6 +733,7 @@ impl Crowd {
 
     fn welcomed(&mut self, number: usize) {
         self.tally.welcomes += 1;
+        self.members[number].welcomes += 1;
         if self.members[number].role == fb::Role::Agent {
             let online = message::Command {
                 op: fb::CommandOp::SetStatus,
