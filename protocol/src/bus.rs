@@ -67,8 +67,9 @@ pub struct OpenedRecord {
     pub session: u64,
     /// `Hello.request`, echoed by Welcome.
     pub request: u64,
-    /// When the token expires, seconds since the Unix epoch.
-    pub expires_at_s: u64,
+    /// When an agent's token was minted, seconds since the Unix epoch: a newer password ends older tokens. 0 for
+    /// visitors. That a token expires is the gateway's own business.
+    pub issued_at_s: u64,
     /// The first bytes of the peer's address: /24 of IPv4 (mapped), /48 of IPv6; the rest is zero.
     pub peer_prefix: [u8; 16],
     /// The token's `wid`; 0 for agents.

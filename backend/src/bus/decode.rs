@@ -38,6 +38,7 @@ pub fn decode<'a>(
                 family: Family::from_code(opened.record.family).unwrap_or(Family::H5),
                 widget: opened.record.widget,
                 heartbeat_ms: opened.record.heartbeat_ms,
+                issued_at_s: opened.record.issued_at_s,
                 announced: opened.record.flags & bus::OPENED_ANNOUNCED != 0,
                 name: opened.name,
                 hello: opened.hello,

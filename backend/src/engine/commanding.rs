@@ -1,5 +1,6 @@
 //! Commands, from a socket or over HTTP: who may do it, what the table says, what it led to.
 
+use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::{Id, fb};
 
 use super::agents::Attendance;
@@ -461,25 +462,36 @@ impl Engine {
 
     fn put_agent(&mut self, row: &AgentRow, out: &mut Output) {
         let id = row.id;
+        let valid_from_s = self
+            .agents
+            .get(id)
+            .map_or(row.tokens_valid_from_s, |agent| {
+                agent.row.tokens_valid_from_s
+            });
         self.agents
             .put(row.clone(), super::restoring::new_agents_status());
         out.writes.agents.push(row.clone());
         self.presence_dirty.insert(id);
         self.queue_dirty = true;
         if row.disabled {
-            let connections: Vec<_> = self.connections.of(id).collect();
-            for key in connections {
-                if let Some(connection) = self.connections.get(key) {
-                    let code = tidegate_protocol::close::CloseCode::FORBIDDEN.0;
-                    out.effects.push(Effect::Close {
-                        address: connection.address,
-                        code,
-                        retry_ms: 0,
-                    });
-                }
-            }
+            self.close_all_of(id, CloseCode::FORBIDDEN, out);
             self.agents.attend(id, Attendance::Gone);
             self.requeue_all_of(id, out);
+        } else if row.tokens_valid_from_s > valid_from_s {
+            // A new password: whoever is here came with a token of the old one.
+            self.close_all_of(id, CloseCode::BAD_TOKEN, out);
+        }
+    }
+
+    fn close_all_of(&self, id: Id, code: CloseCode, out: &mut Output) {
+        for key in self.connections.of(id) {
+            if let Some(connection) = self.connections.get(key) {
+                out.effects.push(Effect::Close {
+                    address: connection.address,
+                    code: code.0,
+                    retry_ms: 0,
+                });
+            }
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Opened<'a> {
     pub widget: u32,
     /// How long it may be silent, as its gateway learned.
     pub heartbeat_ms: u32,
+    /// An agent's token: when it was minted, seconds since the Unix epoch.
+    pub issued_at_s: u64,
     /// It lived before this backend did: no Hello, resume from the stored marks.
     pub announced: bool,
     /// The token's name.
@@ -134,6 +136,7 @@ impl<'a> Input<'a> {
                 ]);
                 out.extend_from_slice(&opened.widget.to_le_bytes());
                 out.extend_from_slice(&opened.heartbeat_ms.to_le_bytes());
+                out.extend_from_slice(&opened.issued_at_s.to_le_bytes());
                 write_bytes(out, opened.name.as_bytes());
                 write_bytes(out, opened.hello);
             }
@@ -193,6 +196,7 @@ impl<'a> Input<'a> {
                 announced: reader.u8()? != 0,
                 widget: reader.u32()?,
                 heartbeat_ms: reader.u32()?,
+                issued_at_s: reader.u64()?,
                 name: reader.text()?,
                 hello: reader.bytes()?,
             }),
@@ -353,6 +357,7 @@ mod tests {
                 family: Family::App,
                 widget: 0,
                 heartbeat_ms: 45_000,
+                issued_at_s: 1_795_262_400,
                 announced: true,
                 name: "小李",
                 hello: &[9, 9],

@@ -33,13 +33,16 @@ impl Engine {
         if opened.announced && self.connections.at(opened.address).is_some() {
             return Ok(());
         }
-        let Some(role) = self.role_of(opened) else {
-            out.effects.push(Effect::Close {
-                address: opened.address,
-                code: CloseCode::FORBIDDEN.0,
-                retry_ms: 0,
-            });
-            return Ok(());
+        let role = match self.role_of(opened) {
+            Ok(role) => role,
+            Err(code) => {
+                out.effects.push(Effect::Close {
+                    address: opened.address,
+                    code: code.0,
+                    retry_ms: 0,
+                });
+                return Ok(());
+            }
         };
         let hello = match hello_of(opened) {
             Ok(hello) => hello,
@@ -108,16 +111,21 @@ impl Engine {
         Ok(())
     }
 
-    /// An agent's role is what the administrator says now, not what the token said; `None`: not (any more) one.
-    fn role_of(&self, opened: &Opened<'_>) -> Option<Role> {
-        match opened.role.side() {
-            Side::Visitor => Some(Role::Visitor),
-            Side::Agent => self
-                .agents
-                .get(opened.principal)
-                .filter(|agent| !agent.row.disabled)
-                .map(|agent| agent.row.role),
+    /// An agent's role is what the administrator says now, not what the token said; somebody who is not (any more) one,
+    /// or whose password is newer than the token, is turned away.
+    fn role_of(&self, opened: &Opened<'_>) -> Result<Role, CloseCode> {
+        if opened.role.side() == Side::Visitor {
+            return Ok(Role::Visitor);
         }
+        let agent = self.agents.get(opened.principal);
+        let row = agent
+            .map(|agent| &agent.row)
+            .filter(|row| !row.disabled)
+            .ok_or(CloseCode::FORBIDDEN)?;
+        if opened.issued_at_s < row.tokens_valid_from_s {
+            return Err(CloseCode::BAD_TOKEN);
+        }
+        Ok(row.role)
     }
 
     fn need_cursors(&self, role: Role, hello: Option<fb::Hello<'_>>) -> Result<(), Need> {

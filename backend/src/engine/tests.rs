@@ -325,6 +325,7 @@ impl World {
                     widget: u32::from(*person >= 100),
                     announced: false,
                     heartbeat_ms: 0,
+                    issued_at_s: 0,
                     name: "",
                     hello,
                 }));

@@ -320,5 +320,6 @@ fn opened(agent: Id, slot: u32) -> Opened<'static> {
         name: "",
         hello: &[],
         heartbeat_ms: 60_000,
+        issued_at_s: u64::MAX,
     }
 }

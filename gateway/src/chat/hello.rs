@@ -105,6 +105,9 @@ impl Chat {
         if !claims.name.is_empty() {
             peer.extra_mut().name = claims.name.as_str().into();
         }
+        if peer.is_staff() {
+            peer.extra_mut().issued_at_s = claims.iat;
+        }
         let (network, is_staff) = (peer.network, peer.is_staff());
         let bounds = self.bounds(network.family());
         let interval_ms = self.learned.interval_ms_first(network, &bounds, now);

@@ -63,6 +63,8 @@ pub struct HeldAck {
 pub struct Extra {
     /// The token's `name`; an announcement repeats it.
     pub name: Box<str>,
+    /// Agents: the token's `iat`, seconds since the Unix epoch; an announcement repeats it. 0 for visitors.
+    pub issued_at_s: u64,
     /// Set while in [`Phase::Waiting`] and [`Phase::Opening`].
     pub held: Option<Held>,
     /// Set while acknowledgements wait for room.
@@ -73,7 +75,11 @@ pub struct Extra {
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.name.is_empty() && self.held.is_none() && self.acks.is_empty() && self.closed.is_none()
+        self.name.is_empty()
+            && self.issued_at_s == 0
+            && self.held.is_none()
+            && self.acks.is_empty()
+            && self.closed.is_none()
     }
 }
 
@@ -239,7 +245,7 @@ impl Peer {
         OpenedRecord {
             session: self.session,
             request: self.held().map_or(0, |held| held.request),
-            expires_at_s: u64::from(self.expires_at_s),
+            issued_at_s: self.extra().map_or(0, |extra| extra.issued_at_s),
             peer_prefix: self.network.prefix(),
             widget: self.widget,
             site: self.site,

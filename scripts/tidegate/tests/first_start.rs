@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use serde_json::json;
+use stage::people::Person;
+use stage::socket::Frame;
 use stage::{Stage, command, directory, http};
 
 fn refused(output: &Output, words: &[&str]) {
@@ -73,8 +75,9 @@ fn the_first_start_makes_everything_with_safe_modes_and_the_second_keeps_it() {
 }
 
 #[test]
-fn a_password_changes_while_everything_runs() {
+fn a_password_changes_while_everything_runs_and_ends_the_connections_of_the_old_one() {
     let stage = Stage::start();
+    let mut agent = Person::agent(&stage, "00000000000000b1");
     let changed = command(stage.directory.path())
         .args(["agent", "passwd", "demo"])
         .output()
@@ -97,6 +100,14 @@ fn a_password_changes_while_everything_runs() {
         &json!({"user": "demo", "password": fresh}),
     );
     assert_eq!(answer.status, 200, "{}", answer.body);
+    let code = loop {
+        match agent.socket.next() {
+            Frame::Close(code, _) => break code,
+            Frame::Text(_) => {}
+            Frame::End => panic!("ended without a close"),
+        }
+    };
+    assert_eq!(code, 4500, "whoever is here came with the old password");
 }
 
 #[test]

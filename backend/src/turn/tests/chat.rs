@@ -5,6 +5,7 @@ use tidegate_protocol::{Id, fb, message};
 use super::stage::{Client, START_US, Stage, actor, agent_row, close_command, id, number, outcome};
 use crate::app::command::{HttpAnswer, HttpCommand};
 use crate::engine::kinds::{AgentStatus, Outcome, Reason, Role, Status};
+use crate::engine::rows::AgentRow;
 
 fn chat(stage: &mut Stage) -> (Client, Client, Id) {
     let (agent, visitor) = (stage.agent(1), stage.visitor(1, 11));
@@ -101,6 +102,43 @@ fn a_visitor_is_queued_assigned_answered_and_closed_and_both_sides_are_told() {
         (ledger.to_agent.delivered, ledger.to_visitor.delivered),
         (0, 1)
     );
+}
+
+#[test]
+fn a_new_password_ends_the_connections_and_the_tokens_of_the_old_one() {
+    let mut stage = Stage::new();
+    let old = stage.agent(1);
+    stage.enter(&old);
+    let valid_from_s = START_US / 1_000_000 + 10;
+    let row = AgentRow {
+        tokens_valid_from_s: valid_from_s,
+        ..agent_row(1, Role::Agent, 3)
+    };
+    stage
+        .ask(HttpCommand::PutAgent { agent: row.clone() })
+        .unwrap();
+    assert_eq!(stage.closes, [(old.slot, 4500)], "who is here goes");
+    stage.close(&old);
+    for restarted in [false, true] {
+        if restarted {
+            stage.restart();
+        }
+        stage.closes.clear();
+        let again = stage.agent(1);
+        stage.open(&again, &[]);
+        stage.announce(&again);
+        stage.settle();
+        assert_eq!(stage.closes, [(again.slot, 4500), (again.slot, 4500)]);
+        let mut fresh = stage.agent(1);
+        fresh.token_issued_at_s = valid_from_s;
+        stage.enter(&fresh);
+        stage.closes.clear();
+        stage
+            .ask(HttpCommand::PutAgent { agent: row.clone() })
+            .unwrap();
+        assert_eq!(stage.closes, [], "the password is the same");
+        stage.close(&fresh);
+    }
 }
 
 #[test]

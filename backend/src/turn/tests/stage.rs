@@ -178,6 +178,7 @@ pub struct Client {
     pub session: u64,
     pub role: Role,
     pub name: String,
+    pub token_issued_at_s: u64,
 }
 
 /// Everything.
@@ -425,6 +426,7 @@ impl Stage {
             session,
             role,
             name: name.into(),
+            token_issued_at_s: START_US / 1_000_000,
         }
     }
 
@@ -470,6 +472,7 @@ impl Stage {
             record: bus::OpenedRecord {
                 session: client.session,
                 request: 5,
+                issued_at_s: client.token_issued_at_s,
                 widget: u32::from(client.role == Role::Visitor),
                 role: client.role.code(),
                 flags,
