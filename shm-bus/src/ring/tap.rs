@@ -10,7 +10,7 @@ use crate::{
     layout,
     limits::RECORD_HEADER_BYTES,
     memory::{Memory, Word, Words},
-    record::{HEADER_WORDS, KIND_PADDING, RecordCopy, RecordHeader, check_word},
+    record::{HEADER_WORDS, KIND_PADDING, RecordCopy, RecordHeader, check_word, padding_word},
     sync::{Arc, Ordering, fence},
 };
 
@@ -21,8 +21,8 @@ pub enum Tapped {
     Record(RecordHeader),
     /// Nothing new.
     Empty,
-    /// The producer went past this tap, which goes on at what is published now. So many bytes of records (with their
-    /// headers and padding) were missed.
+    /// The producer went past this tap, or wrote something that is no record ([`Tap::bad_records`] tells which): the tap
+    /// goes on at what is published now. So many bytes of records (with their headers and padding) were missed.
     Lapped {
         /// Bytes between where the tap was and where it goes on.
         missed_bytes: u64,
@@ -37,6 +37,7 @@ pub struct Tap {
     claimed_word: Word,
     read: u64,
     missed_bytes: u64,
+    bad_records: u64,
 }
 
 impl Tap {
@@ -57,6 +58,7 @@ impl Tap {
             published_word,
             claimed_word: Word::at(producer, port_offset + layout::PORT_CLAIMED_OFFSET),
             missed_bytes: 0,
+            bad_records: 0,
         }
     }
 
@@ -87,13 +89,20 @@ impl Tap {
             match found {
                 Some((span, header)) if !overwritten => {
                     self.read += span;
-                    if let Some(header) = header {
-                        return Tapped::Record(header);
+                    match header {
+                        // What a consumer skips is not shown.
+                        Some(header) if header.partition != 0 => {
+                            copy.clear();
+                            self.bad_records += 1;
+                        }
+                        Some(header) => return Tapped::Record(header),
+                        None => {}
                     }
                 }
                 // Overwritten; or, if not, no record of ours: a tap has nobody to tell but its user, and goes on.
                 Some(_) | None => {
                     copy.clear();
+                    self.bad_records += u64::from(!overwritten);
                     return self.lapped(published);
                 }
             }
@@ -115,7 +124,11 @@ impl Tap {
         )]
         let (length, kind) = (first as u32, (first >> 32) as u16);
         if kind == KIND_PADDING {
-            return (u64::from(length) == to_end && to_end <= available).then_some((to_end, None));
+            let sound = u64::from(length) == to_end
+                && to_end <= available
+                && to_end <= u64::from(self.shape.record_bytes_max) - 8
+                && first == padding_word(length, self.read);
+            return sound.then_some((to_end, None));
         }
         let most = u64::from(self.shape.record_bytes_max)
             .min(available)
@@ -155,6 +168,12 @@ impl Tap {
     #[must_use]
     pub fn published(&self) -> Position {
         Position::from_raw(self.published_word.load(Ordering::Relaxed))
+    }
+
+    /// Records met, not overwritten, that no producer writes: skipped, or gone past.
+    #[must_use]
+    pub fn bad_records(&self) -> u64 {
+        self.bad_records
     }
 
     /// Bytes missed in all.
