@@ -55,31 +55,6 @@ fn actor() {
                 end.to_backend.ring();
             }
         }
-        "gateway stops in a claim" => {
-            let mut segment = GatewaySegment::create(&bus, &small()).unwrap();
-            let mut end = segment.take_shard(0).unwrap();
-            say(segment.instance());
-            for number in 0.. {
-                let Claimed::Claimed(mut claim) = end.to_backend.claim(8).unwrap() else {
-                    return;
-                };
-                claim
-                    .payload_mut()
-                    .copy_from_slice(&u64::to_le_bytes(number));
-                say("in a claim");
-                assert_eq!(listen(), "commit");
-                let header = shm_bus::RecordHeader {
-                    kind: 1,
-                    trace: number * 40,
-                    ..Default::default()
-                };
-                claim
-                    .payload_mut()
-                    .copy_from_slice(&(number * 40).to_le_bytes());
-                claim.commit(header);
-                end.to_backend.ring();
-            }
-        }
         "backend reads 5, releases 3, dies" => {
             let (_seat, mut gateway) = attach_to_the_one(&bus);
             let (ports, mut copy) = (&mut gateway.shards[0], RecordCopy::default());
@@ -337,32 +312,6 @@ fn a_backend_killed_at_any_moment_loses_nothing_and_repeats_only_what_it_had_not
         times.values().all(|times| *times <= 11),
         "once for each backend at most"
     );
-}
-
-#[test]
-fn a_stopped_gateway_is_alive_and_nothing_is_taken_from_it() {
-    let stage = Stage::new();
-    let mut seat = BackendSeat::take(&stage.bus).unwrap();
-    let mut gateway = stage.start("gateway stops in a claim");
-    let name = instance(&gateway.hear());
-    let mut attached = seat.attach(name).unwrap();
-    let mut copy = RecordCopy::default();
-    for round in 0..50 {
-        gateway.expect("in a claim");
-        gateway.signal(Signal::STOP);
-        assert!(attached.is_alive());
-        match seat.discard(name) {
-            Err(AttachError::GatewayLives { pid, .. }) => assert_eq!(pid, gateway.pid()),
-            other => panic!("taken from a living holder: {other:?}"),
-        }
-        let from = &mut attached.shards[0].to_backend;
-        assert_eq!(receive(from, &mut copy), None, "not committed");
-        gateway.signal(Signal::CONT);
-        gateway.tell("commit");
-        let number = wait_for("the commit", || receive(from, &mut copy));
-        assert_eq!(number, round * 40);
-        from.release_to(from.position());
-    }
 }
 
 #[test]
