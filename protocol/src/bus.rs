@@ -19,6 +19,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// Counts the meanings that records have had: whoever changes a kind or a payload below so that the other side would
+/// misread it counts on. It stands on the bus, and gateway and backend of different counts refuse each other.
+pub const BUS_PROTOCOL: u32 = 1;
+
 /// To the backend: a connection said Hello and its token was verified.
 pub const OPENED: u16 = 1;
 /// To the backend: one envelope of a connection. Its header names principal *and session*, so that a backend that

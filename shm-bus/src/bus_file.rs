@@ -193,6 +193,13 @@ pub(crate) fn header(role: FileRole, file_bytes: usize, build: &str) -> FileHead
     header
 }
 
+/// The program that made a file, as it wrote itself down.
+pub(crate) fn build_of(header: &FileHeader) -> String {
+    String::from_utf8_lossy(&header.build)
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
 /// Makes a file under a name that is not taken: allocated in full, its header written, its version last.
 pub(crate) fn make(
     directory: &Directory,
@@ -286,7 +293,7 @@ pub(crate) fn open_checked(
 }
 
 const REMAKE: &str =
-    "stop all gateways and the backend of this bus and remove the bus directory: it is made anew";
+    "stop all gateways and the backend of this bus: once nobody lives on it, it is made anew";
 const RESTART: &str = "stop that gateway (its pid stands in the lock file) and start it again";
 
 /// What to do about a file that is not what it should be.
@@ -339,20 +346,13 @@ fn check_header(
     }
     let major = header.layout_version >> 32;
     if major != u64::from(LAYOUT_MAJOR) {
-        let by = std::str::from_utf8(&header.build)
-            .unwrap_or("")
-            .trim_end_matches('\0');
-        let remedy = "run gateway and backend of one release; then start both anew";
-        let found = format!(
-            "layout version {major} (made by {by:?}, pid {})",
-            header.pid
-        );
-        return Err(unfit(
-            path,
-            &found,
-            &format!("layout version {LAYOUT_MAJOR}"),
-            remedy,
-        ));
+        return Err(BusError::OtherLayout {
+            path: path.to_owned(),
+            found: major,
+            build: build_of(header),
+            pid: header.pid,
+            expected: LAYOUT_MAJOR,
+        });
     }
     if header.role != role as u32 {
         return refuse(
@@ -440,6 +440,11 @@ pub(crate) fn shape_in(path: &Path, header: &FileHeader) -> Result<RingShape, Bu
     Ok(shape)
 }
 
+/// Of this process's user, and open to nobody else.
+pub(crate) fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & MODE_FOREIGN == 0
+}
+
 fn check_owner(path: &Path, stat: &Stat, mode: u32) -> Result<(), BusError> {
     let (found, uid) = (stat.st_uid, rustix::process::geteuid().as_raw());
     if found != uid {
@@ -457,6 +462,11 @@ fn check_owner(path: &Path, stat: &Stat, mode: u32) -> Result<(), BusError> {
         return Err(unfit(path, &found, &format!("mode {mode:o}"), &remedy));
     }
     Ok(())
+}
+
+/// Nothing stands at that name.
+pub(crate) fn is_missing(error: &BusError) -> bool {
+    matches!(error, BusError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 pub(crate) fn failed(what: &'static str, path: &Path, source: impl Into<io::Error>) -> BusError {

@@ -25,6 +25,7 @@ pub struct Control {
     backend_pid: Word,
     heartbeat_us: Word,
     ledger_version: Word,
+    backend_protocol: Word,
     ledger: Words,
     pub(crate) backend_memory: Arc<Memory>,
 }
@@ -39,6 +40,7 @@ impl Control {
             backend_pid: Word::at(backend, layout::BACKEND_PID_OFFSET),
             heartbeat_us: Word::at(backend, layout::BACKEND_HEARTBEAT_OFFSET),
             ledger_version: Word::at(backend, layout::LEDGER_VERSION_OFFSET),
+            backend_protocol: Word::at(backend, layout::BACKEND_PROTOCOL_OFFSET),
             ledger: Words::at(backend, layout::LEDGER_OFFSET, layout::LEDGER_COUNTERS * 8),
             backend_memory: Arc::clone(backend),
         }
@@ -77,6 +79,12 @@ impl Control {
     #[must_use]
     pub fn backend_pid(&self) -> u32 {
         u32::try_from(self.backend_pid.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// What that backend takes records to mean; 0 if it says nothing.
+    #[must_use]
+    pub fn backend_protocol(&self) -> u32 {
+        u32::try_from(self.backend_protocol.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
     }
 
     /// When the backend last said that it lives, µs since the Unix epoch.
@@ -187,8 +195,10 @@ impl BackendControl {
         version.store(writing.wrapping_add(1), Ordering::Release);
     }
 
-    pub(crate) fn announce(&self, instance: InstanceId, pid: u32) {
+    pub(crate) fn announce(&self, instance: InstanceId, pid: u32, protocol: u32) {
         self.0.backend_pid.store(u64::from(pid), Ordering::Relaxed);
+        let protocol = u64::from(protocol);
+        self.0.backend_protocol.store(protocol, Ordering::Relaxed);
         self.0
             .backend_instance
             .store(instance.get(), Ordering::Release);

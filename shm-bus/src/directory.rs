@@ -83,7 +83,7 @@ pub struct BusDirectory {
 
 impl BusDirectory {
     /// Opens the bus at `path`; makes the directory (mode 0700), the control pages and the backend's bell (0600) if
-    /// they are not there. Any number of processes may do so at once.
+    /// they are not there, or cannot be used and nobody lives on them. Any number of processes may do so at once.
     ///
     /// # Errors
     /// The parent is missing or not writable; the directory belongs to somebody else or is open to others; a control
@@ -95,6 +95,7 @@ impl BusDirectory {
             Err(error) => return Err(failed("make the bus directory", path, error)),
         }
         let bus = Self::open(path)?;
+        bus.mend()?;
         bus.make_control_page(&CONTROL_GATEWAYS)?;
         bus.make_control_page(&CONTROL_BACKEND)?;
         bus.directory.make_pipe(BACKEND_BELL)?;
@@ -136,6 +137,10 @@ impl BusDirectory {
         let held = rustix::fs::fstat(self.directory.fd());
         let there = rustix::fs::lstat(&self.directory.path);
         matches!((held, there), (Ok(held), Ok(there)) if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino))
+    }
+
+    pub(crate) fn shared_directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
     }
 
     pub(crate) fn directory(&self) -> &Directory {

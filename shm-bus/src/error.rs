@@ -30,6 +30,23 @@ pub enum BusError {
         /// What a person does about it.
         remedy: String,
     },
+    /// A file of another layout: of another release.
+    #[error(
+        "{path}: found layout version {found} (made by {build:?}, pid {pid}), expected layout version {expected}; \
+         run gateway and backend of one release; then start both anew"
+    )]
+    OtherLayout {
+        /// Which file.
+        path: PathBuf,
+        /// Its major.
+        found: u64,
+        /// The program that made it.
+        build: String,
+        /// That program's process id.
+        pid: u32,
+        /// The major of this program.
+        expected: u32,
+    },
     /// The file system has no room for the memory.
     #[error(
         "{path}: no room for {wanted_bytes} bytes ({free_bytes} free); Docker gives /dev/shm 64 MiB by default: \
@@ -53,6 +70,21 @@ pub enum SegmentError {
     /// Directory, file or memory.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A backend is there that takes records to mean something else.
+    #[error(
+        "{bus}: the backend on this bus (pid {pid}) speaks bus protocol {theirs}, this gateway speaks {ours}; run \
+         gateway and backend of one release: stop that backend (kill {pid}) and start the one of this gateway's release"
+    )]
+    Protocol {
+        /// The bus directory.
+        bus: PathBuf,
+        /// The backend's process id.
+        pid: u32,
+        /// What it speaks.
+        theirs: u32,
+        /// What this gateway speaks.
+        ours: u32,
+    },
     /// An option outside its bounds.
     #[error("{option} is {found}, expected {expected}")]
     Option {
@@ -106,6 +138,23 @@ pub enum AttachError {
         /// Its process id, as it wrote it down.
         pid: u32,
     },
+    /// Its records mean something else than this backend's. The gateway is told, and ends.
+    #[error(
+        "gateway {instance} (made by {build:?}, pid {pid}): speaks bus protocol {theirs}, this backend speaks {ours}; \
+         run gateway and backend of one release; then start both anew"
+    )]
+    Protocol {
+        /// Whose segment.
+        instance: InstanceId,
+        /// The program that made it.
+        build: String,
+        /// Its process id.
+        pid: u32,
+        /// What it speaks.
+        theirs: u32,
+        /// What this backend speaks.
+        ours: u32,
+    },
     /// The cursors of one of its rings cannot be.
     #[error(
         "{segment}, shard {shard}: {damage}; stop that gateway (its pid stands in the lock file) and start it again"
@@ -118,6 +167,21 @@ pub enum AttachError {
         /// What was found.
         damage: Damage,
     },
+}
+
+/// What a process holds of the bus is no longer what stands at its name: whoever comes to the bus now does not meet it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path}: found {found}, expected {expected}: who comes to this bus does not meet this process any more. It ends; \
+     started again, it joins the bus that is there then"
+)]
+pub struct Displaced {
+    /// Which directory or file.
+    pub path: PathBuf,
+    /// What is there.
+    pub found: String,
+    /// What this process holds.
+    pub expected: String,
 }
 
 /// A claim that can never succeed, as against [`Claimed::Full`](crate::Claimed::Full).

@@ -11,7 +11,7 @@
 //! gateway.mem and backend.mem
 //!          0 ┌──────────────────────────────────────────────┐
 //!            │ FileHeader, 256 bytes                        │
-//!        256 │ attached: backend instance    (backend.mem)  │
+//!        256 │ attached, refused: backends   (backend.mem)  │
 //!       4096 ├──────────────────────────────────────────────┤  ports_offset
 //!            │ port page of shard 0, 4096 bytes             │
 //!            │     0 published  128 released  256 sleep     │
@@ -37,7 +37,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"TIDEGBUS");
 /// Peers of different majors refuse each other.
 pub const LAYOUT_MAJOR: u32 = 1;
 /// A minor only adds in what was reserved.
-pub const LAYOUT_MINOR: u32 = 0;
+pub const LAYOUT_MINOR: u32 = 1;
 /// As it stands in the header: major in the high half. Stored last; 0 means that the file is not finished.
 pub const LAYOUT_VERSION: u64 = (LAYOUT_MAJOR as u64) << 32 | LAYOUT_MINOR as u64;
 
@@ -87,8 +87,10 @@ pub struct FileHeader {
     pub uid: u32,
     /// When, in µs since the Unix epoch.
     pub created_at_us: u64,
+    /// What the records of this segment mean, by their users' own count; 0 in the control pages.
+    pub protocol: u32,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u32; 5],
     /// Name and version of the program that made the file, UTF-8, filled with zeros.
     pub build: [u8; 64],
     /// Zero.
@@ -101,6 +103,8 @@ pub const PAGE_BYTES: usize = 4096;
 // Header page, behind the header.
 /// backend.mem: the backend instance that attached last, stored after all its cursors.
 pub const ATTACHED_OFFSET: usize = 256;
+/// backend.mem: the backend instance that will not serve this segment; 0 = none. Its gateway ends.
+pub const REFUSED_OFFSET: usize = 264;
 
 // Port page.
 /// End of the last committed record of the ring in this file.
@@ -134,6 +138,8 @@ pub const BACKEND_INSTANCE_OFFSET: usize = 256;
 pub const BACKEND_PID_OFFSET: usize = 264;
 /// When it last made a turn, µs since the Unix epoch.
 pub const BACKEND_HEARTBEAT_OFFSET: usize = 272;
+/// What it takes records to mean: a gateway's header has to say the same.
+pub const BACKEND_PROTOCOL_OFFSET: usize = 280;
 /// Tickets up to here are admitted.
 pub const FRONTIER_OFFSET: usize = 384;
 /// The backend's sleep word.
@@ -173,7 +179,8 @@ const _: () = {
     assert!(offset_of!(FileHeader, pid) == 80);
     assert!(offset_of!(FileHeader, uid) == 84);
     assert!(offset_of!(FileHeader, created_at_us) == 88);
-    assert!(offset_of!(FileHeader, reserved) == 96);
+    assert!(offset_of!(FileHeader, protocol) == 96);
+    assert!(offset_of!(FileHeader, reserved) == 100);
     assert!(offset_of!(FileHeader, build) == 120);
     assert!(offset_of!(FileHeader, reserved_tail) == 184);
     // Nothing overlaps, and each contested word is two cache lines from the next.
@@ -190,7 +197,7 @@ const _: () = {
     );
     assert!(PORT_COUNTERS_OFFSET - PORT_SLEEP_OFFSET >= 128);
     assert!(
-        ROSTER_OFFSET - TICKETS_OFFSET >= 128 && FRONTIER_OFFSET - BACKEND_HEARTBEAT_OFFSET >= 64
+        ROSTER_OFFSET - TICKETS_OFFSET >= 128 && FRONTIER_OFFSET - BACKEND_PROTOCOL_OFFSET >= 64
     );
     assert!(
         BACKEND_SLEEP_OFFSET - FRONTIER_OFFSET >= 128
@@ -262,12 +269,14 @@ mod tests {
             pid,
             uid,
             created_at_us,
+            protocol,
             reserved,
             build,
             reserved_tail,
         );
         let words = [
             ("Segment page/attached", ATTACHED_OFFSET, 8),
+            ("Segment page/refused", REFUSED_OFFSET, 8),
             ("Port page/published", PORT_PUBLISHED_OFFSET, 8),
             ("Port page/released", PORT_RELEASED_OFFSET, 8),
             ("Port page/sleep", PORT_SLEEP_OFFSET, 8),
@@ -286,6 +295,7 @@ mod tests {
             ),
             ("control.backend.mem/backend_pid", BACKEND_PID_OFFSET, 8),
             ("control.backend.mem/heartbeat", BACKEND_HEARTBEAT_OFFSET, 8),
+            ("control.backend.mem/protocol", BACKEND_PROTOCOL_OFFSET, 8),
             ("control.backend.mem/frontier", FRONTIER_OFFSET, 8),
             ("control.backend.mem/sleep", BACKEND_SLEEP_OFFSET, 8),
             (

@@ -24,7 +24,11 @@ mod limits; // every maximum, with the relations between them
 mod liveness; // locks that die with their process
 mod memory; // heap, memfd or file: words that a peer may be writing
 #[cfg(not(loom))]
+mod mend; // control pages that cannot be used, where nobody lives
+#[cfg(not(loom))]
 mod observe; // taps and counters for processes that have no part in the bus
+#[cfg(not(loom))]
+mod place; // whether what is held is still what stands at its names
 mod record; // the 48-byte header, and a copy of one record
 mod ring; // claim, commit, consume
 #[cfg(not(loom))]
@@ -34,6 +38,8 @@ mod segment; // a gateway makes its segment
 mod sync; // the one door to atomics; loom stands behind it in model runs
 #[cfg(not(loom))]
 mod truncation; // a mapped file cut short: an exit with a sentence
+#[cfg(not(loom))]
+mod watch; // what a gateway knows of the backend
 
 #[cfg(not(loom))]
 pub use control::{BackendControl, Control, GatewayControl};
@@ -41,13 +47,15 @@ pub use counters::{Counter, Counters};
 #[cfg(not(loom))]
 pub use directory::BusDirectory;
 pub use doorbell::{Ringer, Sleeper, Woken};
-pub use error::{AttachError, BusError, ClaimError, Damage, SeatError, SegmentError};
+pub use error::{AttachError, BusError, ClaimError, Damage, Displaced, SeatError, SegmentError};
 #[cfg(feature = "simulation")]
 pub use identity::seed_instance_ids;
 pub use identity::{InstanceId, Position};
 pub use limits::*;
 #[cfg(not(loom))]
 pub use observe::{ObservedCounters, ObservedGateway, ObservedShard};
+#[cfg(not(loom))]
+pub use place::Place;
 pub use record::{RecordCopy, RecordHeader, record_span_bytes};
 pub use ring::{
     Bad, Claim, Claimed, Consumer, Producer, Read, RingBacking, Tap, Tapped, ring_pair,
@@ -55,6 +63,8 @@ pub use ring::{
 #[cfg(not(loom))]
 pub use seat::{AttachedGateway, BackendSeat, ShardPorts};
 #[cfg(not(loom))]
-pub use segment::{BackendWatch, GatewaySegment, SegmentOptions, ShardEnd};
+pub use segment::{GatewaySegment, SegmentOptions, ShardEnd};
 #[cfg(not(loom))]
 pub use truncation::{EXIT_CODE_TRUNCATED, exit_on_truncation};
+#[cfg(not(loom))]
+pub use watch::BackendWatch;

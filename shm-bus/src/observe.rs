@@ -93,9 +93,7 @@ impl ObservedGateway {
             shards: shards.collect(),
             instance,
             pid: header.pid,
-            build: String::from_utf8_lossy(&header.build)
-                .trim_end_matches('\0')
-                .to_owned(),
+            build: bus_file::build_of(&header),
             lock,
             attached: Word::at(&backend, layout::ATTACHED_OFFSET),
         })

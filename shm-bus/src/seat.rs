@@ -17,6 +17,7 @@ use crate::{
     layout::{self, FileHeader, FileRole},
     liveness::{LockProbe, RoleLock, Taking},
     memory::{Memory, Word},
+    place::Place,
     ring::{Consumer, Producer, RingShape},
     segment::{open_bell, port_offset, ring_offset},
     sync::{Arc, Ordering},
@@ -37,6 +38,11 @@ pub struct BackendSeat {
     told: BTreeSet<InstanceId>,
     roster_seen: Option<u64>,
     looked_at: Instant,
+    place: Place,
+    /// What records mean to this backend, by their users' own count.
+    protocol: u32,
+    /// Segments that are not served: removed when their gateways are dead.
+    refused: BTreeSet<InstanceId>,
     /// Holds of segments, weakly: gone with the last ring end of that segment.
     attached: BTreeMap<InstanceId, std::sync::Weak<Hold>>,
 }
@@ -48,11 +54,20 @@ struct Hold {
 }
 
 impl BackendSeat {
-    /// Takes the seat under a fresh instance id.
+    /// Takes the seat under a fresh instance id, for gateways whose [`SegmentOptions`](crate::SegmentOptions) name no
+    /// protocol.
     ///
     /// # Errors
     /// [`SeatError::Taken`] with the holder's pid; or a page is not what it should be.
     pub fn take(bus: &BusDirectory) -> Result<Self, SeatError> {
+        Self::take_for(bus, 0)
+    }
+
+    /// Takes the seat under a fresh instance id, for gateways of this protocol: others are refused by name.
+    ///
+    /// # Errors
+    /// [`SeatError::Taken`] with the holder's pid; or a page is not what it should be.
+    pub fn take_for(bus: &BusDirectory, protocol: u32) -> Result<Self, SeatError> {
         let directory = bus.directory();
         let role = match RoleLock::take(directory.fd(), BACKEND_LOCK) {
             Ok(Taking::Taken(role)) => Arc::new(role),
@@ -70,8 +85,11 @@ impl BackendSeat {
         let word = Word::at(&control.backend_memory, layout::BACKEND_SLEEP_OFFSET);
         let bell = Sleeper::new(word, Arc::new(bus.backend_pipe()?), None);
         bus.sweep();
-        control.announce(instance, std::process::id());
+        control.announce(instance, std::process::id(), protocol);
         Ok(Self {
+            place: Place::on(bus)?,
+            protocol,
+            refused: BTreeSet::new(),
             bus: bus.clone(),
             instance,
             control,
@@ -94,6 +112,12 @@ impl BackendSeat {
     #[must_use]
     pub fn control(&self) -> &BackendControl {
         &self.control
+    }
+
+    /// The names by which this backend is met: look at them a few times a second.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The backend's doorbell: all producers of all gateways ring this one.
@@ -123,8 +147,23 @@ impl BackendSeat {
     /// begin where an earlier backend released last.
     ///
     /// # Errors
-    /// What was found, what was expected, what to do. The segment is left as it was.
+    /// What was found, what was expected, what to do. The segment is left as it was, and is removed once its gateway is
+    /// dead ([`bury_refused`](Self::bury_refused)).
     pub fn attach(&mut self, instance: InstanceId) -> Result<AttachedGateway, AttachError> {
+        let attached = self.try_attach(instance);
+        if let Err(
+            AttachError::Bus(BusError::Unfit { .. } | BusError::OtherLayout { .. })
+            | AttachError::Gone(_)
+            | AttachError::Protocol { .. }
+            | AttachError::Damaged { .. },
+        ) = &attached
+        {
+            self.refused.insert(instance);
+        }
+        attached
+    }
+
+    fn try_attach(&mut self, instance: InstanceId) -> Result<AttachedGateway, AttachError> {
         self.attached.retain(|_, hold| hold.strong_count() > 0);
         if self.attached.contains_key(&instance) {
             return Err(AttachError::AlreadyAttached(instance));
@@ -143,12 +182,26 @@ impl BackendSeat {
             self.told.remove(&instance);
         }
         let segment = segment.map_err(gone)?;
+        if segment.header.protocol != self.protocol {
+            segment
+                .refused()
+                .store(self.instance.get(), Ordering::Relaxed);
+            return Err(AttachError::Protocol {
+                instance,
+                build: bus_file::build_of(&segment.header),
+                pid: segment.header.pid,
+                theirs: segment.header.protocol,
+                ours: self.protocol,
+            });
+        }
         let hold = Arc::new(Hold {
             _role: Arc::clone(&self.role),
         });
         let shards = (0..segment.header.shards).map(|shard| segment.ports(shard, &hold));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
         self.attached.insert(instance, Arc::downgrade(&hold));
+        // An earlier backend's refusal is not this one's.
+        segment.refused().store(0, Ordering::Relaxed);
         crate::fault::point("attach.before_attached");
         // SYNC(attached): the gateway that sees this instance finds its rings served by it.
         Word::at(&segment.backend, layout::ATTACHED_OFFSET)
@@ -161,10 +214,39 @@ impl BackendSeat {
             bus: self.bus.clone(),
             instance,
             pid: segment.header.pid,
-            build: segment.build(),
+            build: bus_file::build_of(&segment.header),
+            refused: segment.refused(),
             lock: segment.lock,
             _hold: hold,
         })
+    }
+
+    /// Lets a gateway go that lives and cannot be served: one whose ring is condemned, say. Its process is told, and
+    /// ends; its segment is removed then.
+    pub fn refuse(&mut self, mut gateway: AttachedGateway) {
+        let instance = self.instance.get();
+        gateway.refused.store(instance, Ordering::Relaxed);
+        for ports in &mut gateway.shards {
+            ports.to_gateway.ring();
+        }
+        self.refused.insert(gateway.instance);
+    }
+
+    /// Removes the segments of gateways that were refused and are dead now; tells which.
+    pub fn bury_refused(&mut self) -> Vec<InstanceId> {
+        if self.refused.is_empty() {
+            return Vec::new();
+        }
+        let waiting = std::mem::take(&mut self.refused);
+        let (mut buried, present) = (Vec::new(), self.bus.segments().unwrap_or_default());
+        for instance in waiting.into_iter().filter(|one| present.contains(one)) {
+            match self.discard(instance) {
+                Ok(()) => buried.push(instance),
+                // It lives; or the kernel is out of something just now.
+                Err(_) => drop(self.refused.insert(instance)),
+            }
+        }
+        buried
     }
 
     /// Removes the segment of a dead gateway without reading it: for one that [`attach`](Self::attach) refuses. What
@@ -282,10 +364,8 @@ impl Segment {
         })
     }
 
-    fn build(&self) -> String {
-        String::from_utf8_lossy(&self.header.build)
-            .trim_end_matches('\0')
-            .to_owned()
+    fn refused(&self) -> Word {
+        Word::at(&self.backend, layout::REFUSED_OFFSET)
     }
 }
 
@@ -299,6 +379,7 @@ pub struct AttachedGateway {
     pid: u32,
     build: String,
     lock: LockProbe,
+    refused: Word,
     _hold: Arc<Hold>,
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::{
-    bus_file::{self, Directory},
+    bus_file::{self, Directory, is_missing},
     control::GatewayControl,
     counters::Counters,
     directory::{self, ATTEMPTS_MAX, BACKEND_FILE, BusDirectory, GATEWAY_FILE, GATEWAY_LOCK},
@@ -15,10 +15,12 @@ use crate::{
     identity::InstanceId,
     layout::{self, FileHeader, FileRole},
     limits::{RECORD_BYTES_MAX_DEFAULT, RING_BYTES_DEFAULT, SHARDS_MAX},
-    liveness::{LockProbe, RoleLock, Taking},
+    liveness::{RoleLock, Taking},
     memory::{Memory, Word},
+    place::Place,
     ring::{Consumer, Producer, RingShape},
     sync::{Arc, Ordering},
+    watch::BackendWatch,
 };
 
 /// Sizes of a segment. Its memory is twice `shards × ring_bytes`, allocated in full when it is made.
@@ -31,6 +33,8 @@ pub struct SegmentOptions {
     pub ring_bytes: usize,
     /// Largest record, header and payload: a multiple of 8, at most a quarter of `ring_bytes`.
     pub record_bytes_max: usize,
+    /// What its records mean, by their users' own count: a backend of another refuses the segment.
+    pub protocol: u32,
     /// Name and version of the program, for the sentences of those who refuse it. At most 64 bytes count.
     pub build: String,
 }
@@ -41,6 +45,7 @@ impl Default for SegmentOptions {
             shards: 1,
             ring_bytes: RING_BYTES_DEFAULT,
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
+            protocol: 0,
             build: concat!("shm-bus ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -61,6 +66,8 @@ pub struct GatewaySegment {
     /// One bell a shard; gone once its shard was taken.
     bells: Vec<Option<Pipe>>,
     role: Arc<RoleLock>,
+    /// For one shard each: the names by which it is met.
+    places: Vec<Place>,
 }
 
 impl GatewaySegment {
@@ -68,7 +75,8 @@ impl GatewaySegment {
     /// name when it is complete.
     ///
     /// # Errors
-    /// An option out of bounds; no room (the sentence names Docker's default); the directory is gone.
+    /// An option out of bounds; a living backend of another protocol; no room (the sentence names Docker's default); the
+    /// directory is gone.
     pub fn create(bus: &BusDirectory, options: &SegmentOptions) -> Result<Self, SegmentError> {
         let shape = RingShape::new(options.ring_bytes, options.record_bytes_max)?;
         if options.shards == 0 || options.shards > SHARDS_MAX {
@@ -83,6 +91,15 @@ impl GatewaySegment {
         sweep_what_nobody_misses(bus);
         let control = GatewayControl::open(bus)?;
         let lock = Arc::new(bus.backend_probe()?);
+        let theirs = control.backend_protocol();
+        if control.backend_instance().is_some() && lock.is_held() && theirs != options.protocol {
+            return Err(SegmentError::Protocol {
+                bus: bus.path().to_owned(),
+                pid: lock.pid(),
+                theirs,
+                ours: options.protocol,
+            });
+        }
         let backend_word = Word::at(&control.backend_memory, layout::BACKEND_SLEEP_OFFSET);
         let backend_ringer = Ringer::new(backend_word, Arc::new(bus.backend_pipe()?));
         for _ in 0..ATTEMPTS_MAX {
@@ -90,13 +107,15 @@ impl GatewaySegment {
                 continue;
             };
             let filled = match making.fill(bus, options, shape) {
-                Err(error) if is_swept(&error) && bus.is_at_its_path() => continue,
+                Err(error) if is_missing(&error) && bus.is_at_its_path() => continue,
                 other => other?,
             };
             control.enter_roster();
             backend_ringer.ring();
             let attached = Word::at(&filled.backend, layout::ATTACHED_OFFSET);
+            let refused = Word::at(&filled.backend, layout::REFUSED_OFFSET);
             return Ok(Self {
+                places: places(bus, making.instance, options.shards)?,
                 bus: bus.clone(),
                 instance: making.instance,
                 shape,
@@ -104,6 +123,7 @@ impl GatewaySegment {
                 backend: filled.backend,
                 watch: BackendWatch {
                     attached,
+                    refused,
                     control: control.clone(),
                     lock,
                 },
@@ -165,6 +185,7 @@ impl GatewaySegment {
         let word = Word::at(&self.gateway, port + layout::PORT_SLEEP_OFFSET);
         let sleeper = Sleeper::new(word, Arc::new(pipe), Some(counters.clone()));
         let (backend, control) = (self.watch.clone(), self.control.clone());
+        let place = self.places[index].clone();
         Some(ShardEnd {
             shard,
             to_backend,
@@ -173,6 +194,7 @@ impl GatewaySegment {
             backend,
             counters,
             control,
+            place,
         })
     }
 
@@ -205,7 +227,7 @@ impl Making {
             Err(error) => return Err(bus.failed("make", &name, error)),
         }
         let directory = match bus.open_inside(&name) {
-            Err(error) if is_swept(&error) => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(None),
             other => other?,
         };
         match RoleLock::take(directory.fd(), GATEWAY_LOCK) {
@@ -270,6 +292,7 @@ impl Making {
         FileHeader {
             shards: u32::try_from(options.shards).expect("at most SHARDS_MAX"),
             instance: self.instance.get(),
+            protocol: options.protocol,
             ring_bytes: shape.ring_bytes,
             record_bytes_max: u64::from(shape.record_bytes_max),
             ports_offset: layout::PAGE_BYTES as u64,
@@ -287,8 +310,19 @@ struct Filled {
     bells: Vec<Option<Pipe>>,
 }
 
-fn is_swept(error: &BusError) -> bool {
-    matches!(error, BusError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+/// For each shard, the names by which it is met.
+fn places(bus: &BusDirectory, instance: InstanceId, shards: usize) -> Result<Vec<Place>, BusError> {
+    let name = directory::segment_name(instance);
+    let segment = Arc::new(bus.directory().open_inside(&name)?);
+    let place = |shard| {
+        let bell = directory::shard_bell(shard);
+        Place::of_segment(
+            bus,
+            &segment,
+            &[GATEWAY_LOCK, GATEWAY_FILE, BACKEND_FILE, &bell],
+        )
+    };
+    (0..shards).map(place).collect()
 }
 
 /// Where a shard's port page lies, in either file.
@@ -361,40 +395,6 @@ pub struct ShardEnd {
     pub counters: Counters,
     /// Tickets and frontier.
     pub control: GatewayControl,
-}
-
-/// What a gateway knows of the backend.
-#[derive(Clone, Debug)]
-pub struct BackendWatch {
-    attached: Word,
-    control: GatewayControl,
-    lock: Arc<LockProbe>,
-}
-
-impl BackendWatch {
-    /// The backend instance that attached to this segment last. One load: ask as often as you like. A change means
-    /// that connections have to be announced to the new one.
-    #[must_use]
-    pub fn instance(&self) -> Option<InstanceId> {
-        // SYNC(attached)
-        InstanceId::from_raw(self.attached.load(Ordering::Acquire))
-    }
-
-    /// Whether a living process holds the backend's seat, stopped or not. A system call.
-    #[must_use]
-    pub fn alive(&self) -> bool {
-        self.lock.is_held()
-    }
-
-    /// Its process id, as it wrote it down; 0 if none ever did.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.lock.pid()
-    }
-
-    /// When the backend last beat, µs since the Unix epoch; 0 = never.
-    #[must_use]
-    pub fn heartbeat_us(&self) -> u64 {
-        self.control.backend_heartbeat_us()
-    }
+    /// The names by which this shard is met: look at them a few times a second.
+    pub place: Place,
 }

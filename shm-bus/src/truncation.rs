@@ -11,7 +11,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub const EXIT_CODE_TRUNCATED: i32 = 74;
 
 const SENTENCE: &[u8] = b"shm-bus: the memory of the bus was cut short under this process: a file in the bus directory \
-was truncated. Stop the gateways and the backend, remove the bus directory, and start again; it is made anew.\n";
+was truncated. It ends; started again, it makes what it needs anew.\n";
 
 /// Mappings that are watched; those beyond die of a bare SIGBUS. A backend has two a gateway and two of its own.
 const WATCHED_MAX: usize = 1024;

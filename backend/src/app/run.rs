@@ -284,6 +284,9 @@ fn drive<S: Store, C: ColdReader>(
     // One random number, then a counter: the engine spreads it (SplitMix64). Ids have to be unique, not secret.
     let mut next_seed = seed()?;
     while !until() {
+        if let Some(displaced) = turn.gateways_mut().displaced() {
+            return Err(StartError::Broken(displaced.to_owned()));
+        }
         next_seed = next_seed.wrapping_add(0xa076_1d64_78bd_642f);
         let stepped = catch_unwind(AssertUnwindSafe(|| turn.step(clock.now_us(), next_seed)));
         match stepped {

@@ -36,6 +36,12 @@ pub trait Gateways {
     fn beat(&mut self, now_us: u64);
     /// Shows the figures of the last commit to whoever looks at the bus.
     fn show(&mut self, board: &Board);
+    /// Lets a gateway go that lives and cannot be served: its process is told to end, and what it leaves is removed then.
+    fn refuse(&mut self, link: Self::Link);
+    /// Why nobody who comes now meets this backend, as of the last [`beat`](Self::beat).
+    fn displaced(&self) -> Option<&str> {
+        None
+    }
     /// Announces the sleep: from here on producers ring.
     fn prepare_sleep(&mut self);
     /// Sleeps, after `prepare_sleep` and one more look at all rings.

@@ -108,6 +108,10 @@ impl Gateways for LocalBus {
 
     fn show(&mut self, _board: &Board) {}
 
+    fn refuse(&mut self, link: LocalLink) {
+        let _always_possible_here = link.unlink();
+    }
+
     fn prepare_sleep(&mut self) {}
 
     fn sleep(&mut self, _most: Duration) {}

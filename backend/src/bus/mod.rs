@@ -122,6 +122,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                     needed = decode::ANSWER_BYTES_MAX,
                     "a gateway's rings are too small for the longest answer: give it ring_bytes of 262144 or more"
                 );
+                self.gateways.refuse(link);
                 continue;
             }
             let ports = (0..link.shards())
@@ -178,9 +179,13 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             .map(|(&instance, _)| instance)
             .collect();
         for instance in gone {
-            if let Some(gateway) = self.attached.remove(&instance)
-                && let Err(error) = gateway.link.unlink()
-            {
+            let Some(Attached { link, .. }) = self.attached.remove(&instance) else {
+                continue;
+            };
+            if link.is_alive() {
+                // Its ring is beyond reading: it cannot know that unless it is told.
+                self.gateways.refuse(link);
+            } else if let Err(error) = link.unlink() {
                 tracing::warn!(
                     gateway = format!("{instance:016x}"),
                     error,

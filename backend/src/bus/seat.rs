@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use shm_bus::{AttachedGateway, BackendSeat, BusDirectory, Consumer, Producer, Ringer, SeatError};
+use tidegate_protocol::bus::BUS_PROTOCOL;
 
 use super::board::Board;
 use super::link::{Gateways, Link};
@@ -15,6 +16,7 @@ const ADMITTED_AHEAD: u64 = 1 << 20;
 /// The seat of this backend.
 pub struct Seat {
     seat: BackendSeat,
+    displaced: Option<String>,
 }
 
 impl Seat {
@@ -24,7 +26,8 @@ impl Seat {
     /// Another backend holds it (the sentence names its pid), or the bus is not what it should be.
     pub fn take(bus: &BusDirectory) -> Result<Self, SeatError> {
         Ok(Self {
-            seat: BackendSeat::take(bus)?,
+            seat: BackendSeat::take_for(bus, BUS_PROTOCOL)?,
+            displaced: None,
         })
     }
 
@@ -73,6 +76,19 @@ impl Gateways for Seat {
         let control = self.seat.control();
         control.beat(now_us);
         control.advance_frontier(control.tickets() + ADMITTED_AHEAD);
+        for instance in self.seat.bury_refused() {
+            tracing::info!(gateway = %instance, "a refused gateway ended, its segment is removed");
+        }
+        let found = self.seat.place().look();
+        self.displaced = found.err().map(|displaced| displaced.to_string());
+    }
+
+    fn refuse(&mut self, link: AttachedGateway) {
+        self.seat.refuse(link);
+    }
+
+    fn displaced(&self) -> Option<&str> {
+        self.displaced.as_deref()
     }
 
     fn show(&mut self, board: &Board) {

@@ -10,6 +10,7 @@ use tidegate_gateway::service::Service;
 use tidegate_gateway::shard::{Shard, ShardOptions};
 use tidegate_gateway::time::Time;
 use tidegate_gateway::trusted::TrustedProxies;
+use tidegate_protocol::bus::BUS_PROTOCOL;
 use tidegate_protocol::token::Key;
 use tidegate_protocol::ws::Bounds;
 use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
@@ -86,6 +87,7 @@ impl Gateway {
             shards: usize::from(sizes.shards),
             ring_bytes: sizes.ring_bytes,
             record_bytes_max: sizes.ring_bytes / 4,
+            protocol: BUS_PROTOCOL,
             ..SegmentOptions::default()
         };
         let mut segment =

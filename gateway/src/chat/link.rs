@@ -3,8 +3,8 @@
 use super::counters::{Tally, refused_index};
 use crate::id::ConnectionId;
 use shm_bus::{
-    BackendWatch, ClaimError, Claimed, Consumer, Counters, GatewayControl, InstanceId, Producer,
-    Read, RecordCopy, RecordHeader, ShardEnd, Sleeper, record_span_bytes,
+    BackendWatch, ClaimError, Claimed, Consumer, Counters, GatewayControl, InstanceId, Place,
+    Producer, Read, RecordCopy, RecordHeader, ShardEnd, Sleeper, record_span_bytes,
 };
 use tidegate_protocol::fb;
 
@@ -29,6 +29,7 @@ pub struct Link {
     backend: BackendWatch,
     control: GatewayControl,
     counters: Counters,
+    place: Place,
     copy: RecordCopy,
     /// What an empty ring has room for.
     room_bytes_max: usize,
@@ -48,6 +49,7 @@ impl Link {
             backend: end.backend,
             control: end.control,
             counters: end.counters,
+            place: end.place,
             copy: RecordCopy::default(),
             unrung: false,
         }
@@ -164,15 +166,25 @@ impl Link {
         self.control.frontier()
     }
 
-    /// Why this segment cannot be used any more, if so.
+    /// Why this segment cannot be used any more, if so: it is damaged, the backend will not serve it, or it is no longer
+    /// what stands at its name on the bus. Costs a dozen system calls: asked ten times a second.
     pub fn failure(&self) -> Option<String> {
-        let damage = self
-            .to_backend
-            .condemned()
-            .or(self.to_gateway.condemned())?;
-        Some(format!(
-            "the bus segment is damaged ({damage}); restart this gateway: it makes a fresh one"
-        ))
+        if let Some(damage) = self.to_backend.condemned().or(self.to_gateway.condemned()) {
+            return Some(format!(
+                "the bus segment is damaged ({damage}); restart this gateway: it makes a fresh one"
+            ));
+        }
+        if let Some(backend) = self.backend.refused_by() {
+            return Some(format!(
+                "the backend {backend} (pid {}) does not serve this gateway, its log says why; run gateway and backend \
+                 of one release, and restart this gateway: it makes a fresh segment",
+                self.backend.pid()
+            ));
+        }
+        self.place
+            .look()
+            .err()
+            .map(|displaced| displaced.to_string())
     }
 
     /// Counts something.

@@ -113,6 +113,7 @@ impl Bus {
                 ring_bytes: self.ring_bytes,
                 // The largest message fits with its header; a multicast's list of receivers stands beside it.
                 record_bytes_max: RECORD_BYTES_MAX_DEFAULT.min(self.ring_bytes / 4),
+                protocol: tidegate_protocol::bus::BUS_PROTOCOL,
                 build: concat!("tidegate gateway ", env!("CARGO_PKG_VERSION")).to_owned(),
             };
             let segment = GatewaySegment::create(&self.directory, &options)

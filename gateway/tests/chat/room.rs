@@ -240,7 +240,8 @@ pub enum Order {
 impl Backend {
     pub fn start(bus_dir: &Path) -> Backend {
         let bus = BusDirectory::open_or_create(bus_dir).expect("a bus");
-        let seat = BackendSeat::take(&bus).expect("the seat is free");
+        let seat = BackendSeat::take_for(&bus, tidegate_protocol::bus::BUS_PROTOCOL)
+            .expect("the seat is free");
         let (orders, ordered) = std::sync::mpsc::channel();
         let (took, switches) = (
             Arc::<Mutex<Vec<Took>>>::default(),

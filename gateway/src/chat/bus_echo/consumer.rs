@@ -8,7 +8,7 @@ use shm_bus::{
     AttachError, AttachedGateway, BackendSeat, BusDirectory, BusError, Claimed, Read, RecordCopy,
     RecordHeader, SeatError, ShardPorts,
 };
-use tidegate_protocol::bus::{ECHO, ECHO_DOWN};
+use tidegate_protocol::bus::{BUS_PROTOCOL, ECHO, ECHO_DOWN};
 
 /// Records that are taken from one shard before the next one has its turn.
 const RECORDS_PER_TURN_MAX: usize = 256;
@@ -38,7 +38,7 @@ pub enum BusEchoError {
 /// The bus cannot be used, or another backend holds it.
 pub fn consumer_main(bus_dir: &Path, spin: bool, stop: &AtomicBool) -> Result<(), BusEchoError> {
     let bus = BusDirectory::open_or_create(bus_dir)?;
-    let mut seat = BackendSeat::take(&bus)?;
+    let mut seat = BackendSeat::take_for(&bus, BUS_PROTOCOL)?;
     let mut gateways: Vec<Echoed> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         for instance in seat.discover()? {

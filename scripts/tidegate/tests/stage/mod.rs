@@ -6,9 +6,10 @@ pub mod http;
 pub mod people;
 pub mod socket;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use tempfile::TempDir;
 
 /// No step of a test waits longer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where everything that the processes of a stage say goes; printed when a test fails.
+const SAID: &str = "said";
 
 /// A running `tidegate up`.
 pub struct Stage {
@@ -99,6 +103,13 @@ impl Stage {
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
+            .stderr(
+                File::options()
+                    .append(true)
+                    .create(true)
+                    .open(directory.path().join(SAID))
+                    .expect("the directory is ours"),
+            )
             .spawn()
             .expect("the binary starts");
         let (sender, lines) = channel();
@@ -154,6 +165,23 @@ impl Stage {
         self.ws = host
             .parse()
             .unwrap_or_else(|_| panic!("unexpected ws_url {url}"));
+    }
+
+    /// All that its processes said so far.
+    pub fn said(&self) -> String {
+        let said = std::fs::read(self.directory.path().join(SAID));
+        String::from_utf8_lossy(&said.unwrap_or_default()).into_owned()
+    }
+
+    /// Where its bus is.
+    pub fn bus(&self) -> PathBuf {
+        let settings = self
+            .directory
+            .path()
+            .join("tidegate-data/run/settings.toml");
+        let settings = std::fs::read_to_string(settings).expect("written at the start");
+        let settings: toml::Table = settings.parse().expect("TOML");
+        PathBuf::from(settings["bus_dir"].as_str().expect("a path"))
     }
 
     /// Process ids of the children that run the command `name` (`backend`, `gateway`).
@@ -240,6 +268,9 @@ impl Drop for Stage {
         // `stop` gave the directory away.
         if !std::thread::panicking() && self.directory.path().join("tidegate-data").exists() {
             self.check_ledger();
+        }
+        if std::thread::panicking() {
+            eprint!("{}", self.said());
         }
         if self.up.try_wait().is_ok_and(|status| status.is_none()) {
             signal(self.up.id(), "TERM");
