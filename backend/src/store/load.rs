@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use rusqlite::{Connection, Result};
 
 use super::find::{self, RunBounds};
-use super::recount::recount;
+use super::recount::{figures, in_words};
 use super::{StoreError, rows};
 use crate::engine::kinds::Status;
 use crate::engine::loaded::{Loaded, LoadedConversation};
@@ -108,8 +108,18 @@ pub fn load(
             .push(find::with_state(connection, row)?);
     }
     messages(connection, &mut loaded, bounds.window_bytes_max)?;
-    let counted = recount(connection)?;
+    let counted = figures(connection)?;
     loaded.ledger = counted.ledger;
+    if let Some(stored) = counted.stored
+        && stored != counted.ledger
+    {
+        tracing::error!(
+            counters = in_words(&stored),
+            rows = in_words(&counted.ledger),
+            "the ledger's counters and the rows disagree: messages are lost, or were counted wrong. The rows hold; keep \
+             a copy of the database, and see `tidegate ledger --recount`"
+        );
+    }
     loaded.ledger_stored = counted.stored;
     let newest_conversation_at_us = connection.query_row(
         "SELECT coalesce(max(max(opened_at_us, assigned_at_us, closed_at_us)), 0) FROM conversation",

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result};
 
+use super::open::Place;
 use super::{StoreError, rows};
 use crate::engine::kinds::{Content, Role};
 use crate::engine::ledger::{Account, Ledger};
@@ -66,7 +67,7 @@ impl Recount {
     }
 }
 
-fn in_words(ledger: &Ledger) -> String {
+pub(super) fn in_words(ledger: &Ledger) -> String {
     let account = |account: &Account| {
         format!(
             "accepted {}, delivered {}, pending {}, expired {}",
@@ -86,6 +87,14 @@ fn in_words(ledger: &Ledger) -> String {
 /// A sentence: there is no database, it is not one of ours, or it cannot be read.
 pub fn recount_at(path: &Path) -> std::result::Result<Recount, StoreError> {
     Ok(recount(&open(path)?)?)
+}
+
+/// Recounts what stands at a place: for whoever speaks to the database through a VFS of their own.
+///
+/// # Errors
+/// It cannot be opened or read.
+pub fn recount_in(place: &Place) -> std::result::Result<Recount, StoreError> {
+    Ok(recount(&place.open_reader()?)?)
 }
 
 /// The figures as the engine stored them last: one row, whatever the size of the database.
@@ -131,16 +140,22 @@ pub fn recount(connection: &Connection) -> Result<Recount> {
     } else {
         None
     };
-    let mut found = messages(connection)?;
-    removed(connection, &mut found)?;
+    let mut found = figures(connection)?;
     found.promised = connection.query_row(
         // A session counts up by one and nothing is skipped: its `last` is how many of its texts were accepted.
         "SELECT coalesce(sum(last_n), 0) FROM session",
         [],
         |row| rows::bits(row, 0),
     )?;
-    found.stored = stored(connection)?;
     drop(snapshot);
+    Ok(found)
+}
+
+/// The same without what sessions were promised: what a start needs, in the caller's transaction.
+pub(super) fn figures(connection: &Connection) -> Result<Recount> {
+    let mut found = messages(connection)?;
+    removed(connection, &mut found)?;
+    found.stored = stored(connection)?;
     Ok(found)
 }
 

@@ -6,6 +6,7 @@ use tidegate_backend::engine::kinds::{Content, Role, Side, Status};
 use tidegate_backend::engine::rows::{MarksRow, MessageRow};
 use tidegate_backend::store::open::Place;
 use tidegate_backend::store::read::{Direction, PAGE_ROWS_MAX, Reader};
+use tidegate_backend::store::recount::recount_in;
 use tidegate_protocol::Id;
 
 use super::oracle::{Oracle, Said};
@@ -35,7 +36,9 @@ pub fn compare(
     at_most_once(oracle, &stored);
     one_open_conversation_a_visitor(oracle, &stored);
     within_capacity(oracle, &stored, capacities);
-    Ok(sums(&stored))
+    let sums = sums(&stored);
+    ledger_is_closed(oracle, &sums, place)?;
+    Ok(sums)
 }
 
 /// The loss ledger, counted from the rows.
@@ -47,6 +50,28 @@ pub struct Sums {
     pub delivered: u64,
     /// The others.
     pub pending: u64,
+}
+
+/// The engine's counters, the recount in SQL and the count above are three pieces of code that have to agree.
+fn ledger_is_closed(oracle: &mut Oracle, sums: &Sums, place: &Place) -> Result<(), String> {
+    let recount = recount_in(place).map_err(|error| error.to_string())?;
+    if let Err(wrong) = recount.check() {
+        oracle.fail(format!("the ledger is open: {wrong}"));
+    }
+    let total = recount.ledger.total();
+    let counted = (
+        total.accepted,
+        total.delivered,
+        total.pending,
+        total.expired,
+    );
+    let expected = (sums.accepted, sums.delivered, sums.pending, 0);
+    if counted != expected {
+        oracle.fail(format!(
+            "the recount says {counted:?} (accepted, delivered, pending, expired) and the rows one by one {expected:?}"
+        ));
+    }
+    Ok(())
 }
 
 fn read_all(place: &Place) -> Result<BTreeMap<Id, Stored>, tidegate_backend::store::StoreError> {
