@@ -496,7 +496,7 @@ fn a_second_owner_ends_the_first_one() {
     let mut second = open(&dir);
     let error = first.submit(&Chat::new(1).begin()).unwrap_err();
     assert!(
-        matches!(&error, CommitError::Fatal(why) if why.contains("owner")),
+        matches!(&error, CommitError::Broken(why) if why.contains("owner")),
         "{error}"
     );
     second.submit(&Chat::new(1).begin()).unwrap();

@@ -26,6 +26,10 @@ use crate::turn::{Stepped, Turn, TurnLimits};
 
 /// The longest sleep: a producer may have died between publish and ring.
 const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
+/// How often a start that lacks room, or waits for a lock, tries again: relief is noticed within it.
+const START_RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How often it says so.
+const START_SAY_EVERY: Duration = Duration::from_secs(10);
 /// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
 const SUSPECT_NOTE: &str = "turn.suspect";
 
@@ -176,17 +180,24 @@ pub fn run(
     if !mistakes.is_empty() {
         return Err(StartError::Config(mistakes.join("\n")));
     }
+    #[cfg(feature = "fault-points")]
+    crate::store::vfs::shim::install_from_environment().map_err(StartError::Config)?;
     let address = config.http_listen;
     let listener = inherited.map_or_else(|| HttpServer::bind(address), Ok);
     let listener = listener.map_err(|error| StartError::Listen { address, error })?;
-    let mut data_dir = DataDir::take(&config.data_dir)?;
+    let Some(mut data_dir) = patiently(shutdown, || DataDir::take(&config.data_dir))? else {
+        return Ok(());
+    };
     let key = token_key::load_or_create(&config.token_key_path())?;
     let bus_directory = BusDirectory::open_or_create(&config.bus_dir)
         .map_err(|error| StartError::Bus(error.to_string()))?;
     let mut seat =
         Seat::take(&bus_directory).map_err(|error| StartError::Bus(error.to_string()))?;
 
-    let mut store = SqliteStore::open(&StoreOptions::from_config(&config)?)?;
+    let open = || SqliteStore::open(&StoreOptions::from_config(&config)?);
+    let Some(mut store) = patiently(shutdown, open)? else {
+        return Ok(());
+    };
     let checkpoints = store.checkpoint_counters();
     let loaded = store.load()?;
     let readers = Readers::start(
@@ -267,6 +278,30 @@ pub fn run(
             std::mem::forget(http);
             Err(error)
         }
+    }
+}
+
+/// Tries until the disk has room and nobody else holds the database; `None`: asked to stop before. Gateways keep their
+/// connections meanwhile, and relief is noticed at once: a process that ended instead would be started again with
+/// growing waits.
+fn patiently<T>(
+    shutdown: &Shutdown,
+    mut attempt: impl FnMut() -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let mut say_at = Instant::now();
+    loop {
+        let error = match attempt() {
+            Err(error) if error.passes() => error,
+            done => return done.map(Some),
+        };
+        if shutdown.is_asked() {
+            return Ok(None);
+        }
+        if Instant::now() >= say_at {
+            tracing::error!("cannot start yet: {error}. Trying again until it can");
+            say_at = Instant::now() + START_SAY_EVERY;
+        }
+        std::thread::sleep(START_RETRY_EVERY);
     }
 }
 

@@ -147,7 +147,7 @@ impl From<PasswordError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy(detail) => Self::busy(detail, 1_000),
+            StoreError::Busy(detail) | StoreError::Full(detail) => Self::busy(detail, 1_000),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::internal(&error),
         }
     }

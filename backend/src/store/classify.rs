@@ -5,7 +5,8 @@ use rusqlite::ffi;
 
 use super::{CommitError, StoreError};
 
-/// The rule of DESIGN §8: busy, full and a failed write pass; anything else, above all a failed fsync, does not.
+/// The rule of DESIGN §8: busy, full and a failed write pass; anything else, above all a failed fsync, does not. What
+/// the disk does is no fault of what was submitted.
 pub fn commit_error(error: &rusqlite::Error) -> CommitError {
     let text = error.to_string();
     let Some(failure) = error.sqlite_error() else {
@@ -21,6 +22,13 @@ pub fn commit_error(error: &rusqlite::Error) -> CommitError {
         ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
             CommitError::Io(text)
         }
+        ErrorCode::SystemIoFailure
+        | ErrorCode::DatabaseCorrupt
+        | ErrorCode::NotADatabase
+        | ErrorCode::CannotOpen
+        | ErrorCode::ReadOnly
+        | ErrorCode::OutOfMemory
+        | ErrorCode::FileLockingProtocolFailed => CommitError::Broken(text),
         _ => CommitError::Fatal(text),
     }
 }
@@ -28,7 +36,16 @@ pub fn commit_error(error: &rusqlite::Error) -> CommitError {
 /// For reading and opening: a sentence that says what to do where there is something to do.
 pub fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(error.to_string()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(format!(
+            "another program holds tidegate.db ({error}): end it (`fuser tidegate.db` names it)"
+        )),
+        Some(ErrorCode::DiskFull) => full(error),
+        Some(ErrorCode::SystemIoFailure)
+            if error.sqlite_error().map(|failure| failure.extended_code)
+                == Some(ffi::SQLITE_IOERR_SHMSIZE) =>
+        {
+            full(error)
+        }
         Some(ErrorCode::NotADatabase) => StoreError::Refused(
             "the file tidegate.db is no SQLite database: name another data_dir, or put back a backup".to_owned(),
         ),
@@ -38,6 +55,12 @@ pub fn store_error(error: &rusqlite::Error) -> StoreError {
         )),
         _ => StoreError::Failed(error.to_string()),
     }
+}
+
+fn full(error: &rusqlite::Error) -> StoreError {
+    StoreError::Full(format!(
+        "the disk of tidegate.db is full ({error}): make room on it"
+    ))
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -72,6 +95,34 @@ mod tests {
             let error = commit_error(&failed(code));
             assert!(error.passes(), "{code}: {error}");
             assert!(error.to_string().contains(expected), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_the_disk_does_is_blamed_on_no_input() {
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_NOMEM,
+        ] {
+            let error = commit_error(&failed(code));
+            assert!(matches!(error, CommitError::Broken(_)), "{code}: {error}");
+        }
+        let constraint = commit_error(&failed(ffi::SQLITE_CONSTRAINT_PRIMARYKEY));
+        assert!(matches!(constraint, CommitError::Fatal(_)), "{constraint}");
+    }
+
+    #[test]
+    fn a_full_disk_passes_also_for_a_start() {
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            let error = store_error(&failed(code));
+            assert!(
+                error.passes() && error.to_string().contains("make room"),
+                "{error}"
+            );
         }
     }
 

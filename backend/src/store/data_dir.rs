@@ -185,13 +185,18 @@ fn refuse_io(what: &str, path: &Path, error: &io::Error) -> StoreError {
             ": it belongs to another user; set data_dir, or run as its owner"
         }
         io::ErrorKind::ReadOnlyFilesystem => ": the file system is read-only; set another data_dir",
-        io::ErrorKind::StorageFull => ": the disk is full; make room",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             ": a file of that name is in the way"
         }
         _ => "",
     };
-    StoreError::Refused(format!("{what} {} ({error}){advice}", path.display()))
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::Full(format!("{what} {path} ({error}): make room on that disk"))
+        }
+        _ => StoreError::Refused(format!("{what} {path} ({error}){advice}")),
+    }
 }
 
 #[cfg(test)]

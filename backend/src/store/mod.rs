@@ -22,7 +22,7 @@ pub mod recount;
 mod retention;
 mod rows;
 pub mod sqlite;
-#[cfg(feature = "simulation")]
+#[cfg(any(feature = "simulation", feature = "fault-points"))]
 pub mod vfs;
 mod write;
 
@@ -41,7 +41,7 @@ use tidegate_protocol::Id;
 pub struct Index(pub u64);
 
 /// Why a commit failed. The first three pass: nothing was stored, keep the set and submit it again (with
-/// backoff, while rings push back and HTTP answers 503). `Fatal` does not: exit and rebuild from the store.
+/// backoff, while rings push back and HTTP answers 503). The others do not: exit and rebuild from the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// Somebody else holds the database's lock (another process, or the checkpointer emptying the log).
@@ -53,8 +53,12 @@ pub enum CommitError {
     /// A write failed, but nothing was synchronised yet.
     #[error("writing the database failed: {0}")]
     Io(String),
-    /// Anything else: a constraint, a failed fsync (what is on disk is unknown), damage, another owner.
+    /// The store cannot go on, whatever is submitted: a failed fsync (what is on disk is unknown), damage, another
+    /// owner. No input is to blame for it.
     #[error("the database cannot go on: {0}")]
+    Broken(String),
+    /// What was submitted can never be stored: a constraint, and anything that is not known better.
+    #[error("this can never be stored: {0}")]
     Fatal(String),
 }
 
@@ -62,7 +66,7 @@ impl CommitError {
     /// May the same set be submitted again?
     #[must_use]
     pub const fn passes(&self) -> bool {
-        !matches!(self, Self::Fatal(_))
+        matches!(self, Self::Busy(_) | Self::Full(_) | Self::Io(_))
     }
 }
 
@@ -75,9 +79,20 @@ pub enum StoreError {
     /// The database is locked or the readers have too much to do: try again.
     #[error("the database is busy: {0}")]
     Busy(String),
+    /// No room on the disk; a sentence that says what to do.
+    #[error("{0}")]
+    Full(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Failed(String),
+}
+
+impl StoreError {
+    /// May the same be tried again, because somebody else will have let go, or made room?
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Full(_))
+    }
 }
 
 /// What the turn needs of a database. Every method runs on the turn's thread.

@@ -193,7 +193,7 @@ impl SqliteStore {
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let owner_epoch = meta_value(&self.connection, own_meta::OWNER_EPOCH)?;
         if owner_epoch != Some(self.owner_epoch) {
-            return Err(CommitError::Fatal(format!(
+            return Err(CommitError::Broken(format!(
                 "another backend took the database over (owner epoch {owner_epoch:?}, ours {})",
                 self.owner_epoch
             )));

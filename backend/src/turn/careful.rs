@@ -149,6 +149,11 @@ impl Careful {
         self.broken(error);
     }
 
+    /// The store itself broke: whatever was being applied is not to blame.
+    pub fn store_broke(&mut self, error: &str) {
+        self.commit_broke(false, error);
+    }
+
     /// The turn broke; says what the next start has to know, and notes it.
     pub fn broken(&mut self, error: &str) -> Suspect {
         if let Some(broke) = &self.broke {
@@ -207,6 +212,14 @@ mod tests {
         third.leftovers_done();
         assert!(!third.is_on());
         assert!(!Careful::from_note(&note).unwrap().is_on());
+    }
+
+    #[test]
+    fn an_input_that_was_there_when_the_disk_failed_is_not_to_blame() {
+        let mut careful = Careful::default();
+        careful.before(1, 0, 640);
+        careful.store_broke("fsync");
+        assert_eq!(careful.broken("fsync").place, None);
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 shm_bus::fault::point("turn.after_commit");
                 None
             }
+            Err(CommitError::Broken(error)) => {
+                self.careful.store_broke(&error);
+                Some(Stepped::Broken(error))
+            }
             Err(CommitError::Fatal(error)) => {
                 self.careful.commit_broke(self.inputs == 1, &error);
                 Some(Stepped::Broken(error))

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | commit: busy, full, a write | the WriteSet is kept and submitted again with backoff; nothing is taken, so rings push back; HTTP is answered `busy` |
 //! | commit: anything else; a panic | [`Stepped::Broken`]: the caller ends, and a new start rebuilds from the store |
+//! | a failed fsync, a read, damage | the same, and no input is blamed |
 //! | the same input twice | after a broken end the next start is *careful* ([`careful`]): leftovers one per transaction; an input that breaks the engine twice is put into quarantine and answered |
 //!
 //! Files: [`take`](self) inputs, [`commit`](self), and how a broken input is told apart, [`careful`].
@@ -213,7 +214,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.first_answers = FirstAnswers::default();
         }
         if let Err(error) = self.take_all(now_us, seed) {
-            return Stepped::Broken(format!("a lookup failed: {error}"));
+            let error = format!("a lookup failed: {error}");
+            self.careful.store_broke(&error);
+            return Stepped::Broken(error);
         }
         let worked = self.begun;
         if worked {

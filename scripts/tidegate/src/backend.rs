@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use tidegate_backend::store::StoreError;
 use tidegate_backend::{Shutdown, StartError};
 
 use crate::settings::Settings;
@@ -19,6 +20,11 @@ pub fn run(settings: Settings) -> Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // It ran, and goes on from the store at the next start.
         Err(error @ StartError::Broken(_)) => {
+            tracing::error!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+        // What the disk did now it may not do at the next start.
+        Err(error @ StartError::Store(StoreError::Failed(_))) => {
             tracing::error!("{error}");
             Ok(ExitCode::FAILURE)
         }

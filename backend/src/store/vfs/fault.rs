@@ -109,6 +109,7 @@ impl Faults {
         self.planted.push(Planted { fault, first });
     }
 
+    #[cfg(feature = "simulation")]
     pub fn heal(&mut self) {
         self.planted.clear();
     }
@@ -167,6 +168,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "simulation")]
     fn a_lasting_fault_lasts_until_it_is_healed() {
         let mut faults = Faults::default();
         faults.plant(Fault::lasting(Operation::Sync, Failure::Io));
