@@ -148,7 +148,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy(detail) | StoreError::Full(detail) => Self::busy(detail, 1_000),
-            StoreError::Refused(_) | StoreError::Failed(_) => Self::internal(&error),
+            StoreError::Refused(_) | StoreError::Failed(_) | StoreError::Unsynced(_) => {
+                Self::internal(&error)
+            }
         }
     }
 }

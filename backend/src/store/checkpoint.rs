@@ -10,15 +10,15 @@
 //! the log is let grow until it has gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
 
-use super::StoreError;
-use super::open::Place;
+use super::open::{self, Place};
+use super::{StoreError, resync};
 
 /// Bytes of a frame's header in the log, beside the page.
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -50,6 +50,8 @@ pub struct Counters {
     pub held: AtomicU64,
     /// Checkpoints that failed.
     pub failed: AtomicU64,
+    /// An fsync failed: nothing may be written before the next start has mended the log.
+    pub unsynced: AtomicBool,
 }
 
 impl Checkpointer {
@@ -59,11 +61,13 @@ impl Checkpointer {
     /// If its connection or its thread cannot be made.
     pub fn start(place: &Place, every_ms: u64, wal_bytes_max: u64) -> Result<Self, StoreError> {
         let connection = place.open_checkpointer()?;
+        open::checkpoint_on_close(&connection, false)?;
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = bounded(0);
         let work = Work {
             connection,
             counters: Arc::clone(&counters),
+            place: place.clone(),
             wal_bytes_max,
             commits_seen: 0,
         };
@@ -101,6 +105,7 @@ impl Drop for Checkpointer {
 struct Work {
     connection: Connection,
     counters: Arc<Counters>,
+    place: Place,
     wal_bytes_max: u64,
     commits_seen: u64,
 }
@@ -114,6 +119,14 @@ impl Work {
             }
             match self.look() {
                 Ok(()) => self.commits_seen = commits,
+                Err(error @ StoreError::Unsynced(_)) => {
+                    // A second fsync would succeed without having written anything: see resync.rs. The next commit
+                    // ends the process.
+                    tracing::error!(%error, "the checkpointer stops");
+                    resync::note(&self.place);
+                    self.counters.unsynced.store(true, Ordering::Release);
+                    return;
+                }
                 Err(error) => {
                     // Busy, or the disk: the log keeps everything; the next round tries again.
                     self.counters.failed.fetch_add(1, Ordering::Relaxed);

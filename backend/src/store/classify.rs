@@ -22,6 +22,7 @@ pub fn commit_error(error: &rusqlite::Error) -> CommitError {
         ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
             CommitError::Io(text)
         }
+        ErrorCode::SystemIoFailure if is_sync(failure.extended_code) => CommitError::Unsynced(text),
         ErrorCode::SystemIoFailure
         | ErrorCode::DatabaseCorrupt
         | ErrorCode::NotADatabase
@@ -46,6 +47,13 @@ pub fn store_error(error: &rusqlite::Error) -> StoreError {
         {
             full(error)
         }
+        Some(ErrorCode::SystemIoFailure)
+            if error
+                .sqlite_error()
+                .is_some_and(|failure| is_sync(failure.extended_code)) =>
+        {
+            StoreError::Unsynced(error.to_string())
+        }
         Some(ErrorCode::NotADatabase) => StoreError::Refused(
             "the file tidegate.db is no SQLite database: name another data_dir, or put back a backup".to_owned(),
         ),
@@ -55,6 +63,13 @@ pub fn store_error(error: &rusqlite::Error) -> StoreError {
         )),
         _ => StoreError::Failed(error.to_string()),
     }
+}
+
+const fn is_sync(extended_code: i32) -> bool {
+    matches!(
+        extended_code,
+        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC
+    )
 }
 
 fn full(error: &rusqlite::Error) -> StoreError {
@@ -109,7 +124,10 @@ mod tests {
             ffi::SQLITE_NOMEM,
         ] {
             let error = commit_error(&failed(code));
-            assert!(matches!(error, CommitError::Broken(_)), "{code}: {error}");
+            assert!(
+                matches!(error, CommitError::Broken(_) | CommitError::Unsynced(_)),
+                "{code}: {error}"
+            );
         }
         let constraint = commit_error(&failed(ffi::SQLITE_CONSTRAINT_PRIMARYKEY));
         assert!(matches!(constraint, CommitError::Fatal(_)), "{constraint}");

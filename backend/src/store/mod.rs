@@ -19,6 +19,7 @@ pub mod open;
 pub mod read;
 pub mod readers;
 pub mod recount;
+mod resync;
 mod retention;
 mod rows;
 pub mod sqlite;
@@ -53,8 +54,11 @@ pub enum CommitError {
     /// A write failed, but nothing was synchronised yet.
     #[error("writing the database failed: {0}")]
     Io(String),
-    /// The store cannot go on, whatever is submitted: a failed fsync (what is on disk is unknown), damage, another
-    /// owner. No input is to blame for it.
+    /// An fsync failed: what is on disk is unknown until the log was written again. No input is to blame for it.
+    #[error("synchronising the database failed: {0}")]
+    Unsynced(String),
+    /// The store cannot go on, whatever is submitted: damage, a read that failed, another owner. No input is to blame
+    /// for it.
     #[error("the database cannot go on: {0}")]
     Broken(String),
     /// What was submitted can never be stored: a constraint, and anything that is not known better.
@@ -82,6 +86,9 @@ pub enum StoreError {
     /// No room on the disk; a sentence that says what to do.
     #[error("{0}")]
     Full(String),
+    /// An fsync failed: what is on disk is unknown until the log was written again.
+    #[error("synchronising the database failed: {0}")]
+    Unsynced(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Failed(String),

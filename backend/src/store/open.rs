@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
@@ -64,7 +65,7 @@ impl Place {
     /// The connection that writes: log instead of journal, and never a checkpoint inside a commit.
     ///
     /// # Errors
-    /// If the file cannot be opened, or the log is refused (a network file system).
+    /// If the file cannot be opened, or the log is refused (a network file system), or the disk fails.
     pub fn open_writer(&self) -> Result<Connection, StoreError> {
         let connection =
             self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
@@ -73,6 +74,17 @@ impl Place {
         if !mode.eq_ignore_ascii_case("wal") {
             return Err(StoreError::Refused(format!(
                 "SQLite cannot keep a write-ahead log at {} (it answers \"{mode}\"): put data_dir on a local disk",
+                self.path.display()
+            )));
+        }
+        // The answer comes before the switch is committed, and nobody says whether that went well. A log that is not
+        // there has -1 frames; only who has read knows whether it is there.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        let frames: i64 =
+            connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+        if frames < 0 {
+            return Err(StoreError::Unsynced(format!(
+                "the switch to a write-ahead log did not reach {}",
                 self.path.display()
             )));
         }
@@ -117,6 +129,15 @@ pub fn set_synchronous(
         Synchronous::Full => "FULL",
     };
     connection.pragma_update(None, "synchronous", value)?;
+    Ok(())
+}
+
+/// May closing move the log into the database and remove it? Not while what is on disk may be unknown ([`super::resync`]).
+///
+/// # Errors
+/// The database's.
+pub fn checkpoint_on_close(connection: &Connection, may: bool) -> Result<(), StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !may)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::data_dir::make_private_file;
 use super::load::{self, LoadBounds};
 use super::open::{self, Place};
 use super::recount::{Recount, recount};
-use super::{CommitError, Index, Store, StoreError, find, migrate, retention, write};
+use super::{CommitError, Index, Store, StoreError, find, migrate, resync, retention, write};
 use crate::config::{Config, Synchronous};
 use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow, WidgetRow, meta};
@@ -34,6 +34,8 @@ pub(super) mod own_meta {
 
 /// Incarnations stay below 2^53, so that JSON numbers carry them.
 const INCARNATION_BITS: u32 = 52;
+
+const UNSYNCED_BEFORE: &str = "an earlier fsync failed";
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -111,6 +113,7 @@ pub struct SqliteStore {
     owner_epoch: u64,
     index: Index,
     history_may_be_lost: bool,
+    unsynced: bool,
 }
 
 impl SqliteStore {
@@ -119,11 +122,21 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Refused`] with a sentence that says what to do.
     pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        resync::mend(&options.place)?;
+        Self::open_mended(options).inspect_err(|error| {
+            if matches!(error, StoreError::Unsynced(_)) {
+                resync::note(&options.place);
+            }
+        })
+    }
+
+    fn open_mended(options: &StoreOptions) -> Result<Self, StoreError> {
         open::check_version()?;
         if options.place.vfs.is_none() {
             make_private_file(&options.place.path)?;
         }
         let connection = options.place.open_writer()?;
+        open::checkpoint_on_close(&connection, false)?;
         migrate::migrate(&connection, migrate::MIGRATIONS, options.now_us)?;
         let opened = become_owner(&connection, options)?;
         open::set_synchronous(&connection, options.synchronous)?;
@@ -150,6 +163,7 @@ impl SqliteStore {
             owner_epoch: opened.owner_epoch,
             index: Index(0),
             history_may_be_lost: opened.history_may_be_lost,
+            unsynced: false,
         })
     }
 
@@ -184,8 +198,24 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The database's.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
-        checkpoint::checkpoint(&self.connection, "TRUNCATE").map(|_| ())
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.unsynced() {
+            return Err(StoreError::Unsynced(UNSYNCED_BEFORE.to_owned()));
+        }
+        let done = checkpoint::checkpoint(&self.connection, "TRUNCATE");
+        if matches!(done, Err(StoreError::Unsynced(_))) {
+            self.unsynced = true;
+            resync::note(&self.place);
+        }
+        done.map(|_| ())
+    }
+
+    /// An fsync has failed, here or in the checkpointer: nothing may be written any more.
+    fn unsynced(&self) -> bool {
+        self.unsynced
+            || self.checkpointer.as_ref().is_some_and(|checkpointer| {
+                checkpointer.counters().unsynced.load(Ordering::Acquire)
+            })
     }
 
     fn commit(&mut self, writes: &WriteSet) -> Result<(), CommitError> {
@@ -209,7 +239,15 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn submit(&mut self, writes: &WriteSet) -> Result<Index, CommitError> {
         if !writes.is_empty() {
-            self.commit(writes)?;
+            if self.unsynced() {
+                return Err(CommitError::Unsynced(UNSYNCED_BEFORE.to_owned()));
+            }
+            let committed = self.commit(writes);
+            if matches!(committed, Err(CommitError::Unsynced(_))) {
+                self.unsynced = true;
+                resync::note(&self.place);
+            }
+            committed?;
             if let Some(checkpointer) = &self.checkpointer {
                 checkpointer
                     .counters()
@@ -297,10 +335,18 @@ impl Store for SqliteStore {
     }
 
     fn close(mut self) -> Result<(), StoreError> {
-        drop(self.checkpointer.take());
+        if let Some(checkpointer) = self.checkpointer.take() {
+            let counters = checkpointer.counters();
+            drop(checkpointer);
+            self.unsynced |= counters.unsynced.load(Ordering::Acquire);
+        }
+        if self.unsynced {
+            return Err(StoreError::Unsynced(UNSYNCED_BEFORE.to_owned()));
+        }
         open::set_synchronous(&self.connection, Synchronous::Full)?;
         set_meta(&self.connection, own_meta::CLEAN, 1)?;
         self.checkpoint()?;
+        open::checkpoint_on_close(&self.connection, true)?;
         self.connection.close().map_err(|(_, error)| error.into())
     }
 }

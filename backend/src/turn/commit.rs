@@ -95,7 +95,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 shm_bus::fault::point("turn.after_commit");
                 None
             }
-            Err(CommitError::Broken(error)) => {
+            Err(CommitError::Broken(error) | CommitError::Unsynced(error)) => {
                 self.careful.store_broke(&error);
                 Some(Stepped::Broken(error))
             }

@@ -24,7 +24,7 @@ pub fn run(settings: Settings) -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
         // What the disk did now it may not do at the next start.
-        Err(error @ StartError::Store(StoreError::Failed(_))) => {
+        Err(error @ StartError::Store(StoreError::Failed(_) | StoreError::Unsynced(_))) => {
             tracing::error!("{error}");
             Ok(ExitCode::FAILURE)
         }

@@ -22,7 +22,7 @@ mod shared_memory;
 #[cfg(feature = "fault-points")]
 pub mod shim;
 #[cfg(feature = "simulation")]
-mod simulated;
+pub(super) mod simulated;
 
 pub use fault::{Counts, Failure, Fault, Operation};
 #[cfg(feature = "simulation")]

@@ -1,11 +1,14 @@
 //! The simulator's door to its disks.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use rusqlite::ffi;
+
 use super::calls;
-use super::disk::Disk;
+use super::disk::{Answer, Disk};
 use super::fault::{Counts, Fault};
 use crate::store::data_dir::DATABASE;
 use crate::store::open::Place;
@@ -66,6 +69,59 @@ pub fn locate(path: &str) -> Option<(Arc<Shared>, u64, &str)> {
     Some((disk, life, name))
 }
 
+/// The VFS of all simulated disks, by name.
+pub const VFS: &str = "tidegate-simulated";
+
+/// Makes a file that says no more than that it is there.
+pub fn create(path: &Path) -> io::Result<()> {
+    on(path, |disk, name| {
+        let handle = disk.open(Some(name), ffi::SQLITE_OPEN_CREATE)?;
+        disk.write(handle, 0, b"!")
+    })
+}
+
+/// Is there such a file?
+pub fn exists(path: &Path) -> bool {
+    on(path, |disk, name| match disk.exists(name) {
+        true => Ok(()),
+        false => Err(ffi::SQLITE_NOTFOUND),
+    })
+    .is_ok()
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    on(path, |disk, name| disk.delete(name, true))
+}
+
+/// Writes every byte of a file again and synchronises it; whether there were any.
+pub fn rewrite(path: &Path) -> io::Result<bool> {
+    if !exists(path) {
+        return Ok(false);
+    }
+    on(path, |disk, name| {
+        let handle = disk.open(Some(name), 0)?;
+        let contents = &disk.file(handle, ffi::SQLITE_IOERR_READ)?.contents;
+        let mut bytes = vec![0; contents.len()];
+        contents.read(0, &mut bytes);
+        disk.write(handle, 0, &bytes)?;
+        disk.sync(handle)
+    })
+    .map(|()| true)
+}
+
+fn on(path: &Path, call: impl FnOnce(&mut Disk, &str) -> Answer<()>) -> io::Result<()> {
+    let (disk, life, name) = path
+        .to_str()
+        .and_then(locate)
+        .ok_or_else(|| io::Error::other("no simulated disk has this path"))?;
+    let mut disk = disk.lock();
+    if disk.life != life {
+        return Err(io::Error::other("a path of an earlier life"));
+    }
+    call(&mut disk, name).map_err(|code| io::Error::other(format!("SQLite's code {code}")))
+}
+
 /// Where files without a name are: a disk of their own that dies with them.
 pub fn scratch() -> Arc<Shared> {
     Arc::new(Shared(Mutex::new(Disk::new(0))))
@@ -95,7 +151,7 @@ impl SimulatedDisk {
     /// For the configuration's `sqlite_vfs`.
     #[must_use]
     pub fn vfs_name(&self) -> &'static str {
-        "tidegate-simulated"
+        VFS
     }
 
     /// For the configuration's `data_dir`, until the next crash. There is no such directory anywhere else.
