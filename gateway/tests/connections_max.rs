@@ -25,6 +25,27 @@ fn the_next_in_the_backlog_gets_the_place_of_whoever_leaves() {
 }
 
 #[test]
+fn of_a_crowd_that_comes_at_once_nobody_is_reset() {
+    let mut config = small();
+    config.base.connections_max = 8;
+    let gateway = Gateway::start(config);
+    let mut crowd: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = Client::raw(gateway.address);
+            client.write(&request(""));
+            client
+        })
+        .collect();
+    // Whoever came first leaves, and makes room for the next.
+    for client in &mut crowd {
+        client.upgraded();
+        client.round_trip("in turn");
+        let _ = client.stream.shutdown(std::net::Shutdown::Both);
+    }
+    gateway.expect_counter("accepted_total", 100);
+}
+
+#[test]
 fn slots_are_used_again_without_mixing_up_their_connections() {
     let mut config = small();
     config.base.connections_max = 4;

@@ -275,6 +275,45 @@ fn a_slot_whose_end_was_not_told_yet_is_kept_until_it_is_released() {
 }
 
 #[test]
+fn a_full_shard_sleeps_and_accepts_again_when_a_slot_is_free() {
+    let mut world = World::new();
+    world.shard.service().keep = true;
+    let ids: Vec<_> = (10..18).map(|socket| world.open(socket).1).collect();
+    assert!(!world.driver.accepting, "all 8 slots are taken");
+    world.round(10_000);
+    let next = world.shard.next_deadline();
+    assert!(next.is_none_or(|next| next > world.now), "it would spin");
+    // The descriptor is closed, but the slot is kept for the service.
+    world.receive_ends(10, ReceiveEnd::EndOfStream);
+    world.round(0);
+    assert!(!world.driver.accepting);
+    world.shard.service().release.push(ids[0]);
+    world.round(0);
+    world.round(0);
+    assert!(world.driver.accepting);
+    assert_eq!(world.shard.counts().accept_pauses_total, 1);
+}
+
+#[test]
+fn want_of_descriptors_pauses_accepting_for_a_moment_or_until_somebody_leaves() {
+    let mut world = World::new();
+    world.open(10);
+    for leaves in [false, true] {
+        world.shard.accept_failed(&mut world.driver);
+        assert!(!world.driver.accepting);
+        let next = world.shard.next_deadline().expect("the next try");
+        assert!(next > world.now);
+        if leaves {
+            world.receive_ends(10, ReceiveEnd::EndOfStream);
+            world.round(0);
+        } else {
+            world.round(50);
+        }
+        assert!(world.driver.accepting);
+    }
+}
+
+#[test]
 fn a_slow_reader_is_closed_at_its_bound_and_an_agents_is_wider() {
     let mut world = World::new();
     let (_, visitor) = world.open(10);

@@ -109,4 +109,8 @@ pub trait Driver {
 
     /// Accepts new connections, or lets them wait in the backlog.
     fn set_accepting(&mut self, accepting: bool);
+
+    /// While accepting: each listener one connection at a time, or as many as come. Drivers whose accepts can't run
+    /// ahead of the shard need not tell them apart.
+    fn accept_one_at_a_time(&mut self, _single: bool) {}
 }

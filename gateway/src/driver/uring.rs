@@ -53,6 +53,7 @@ pub struct UringDriver {
     buffers: BufferRing,
     listeners: Vec<Listener>,
     accepting: bool,
+    accepts_single: bool,
     no_iowait: bool,
     /// Completions that had to be taken before there was room for submissions.
     early: Vec<cqueue::Entry>,
@@ -82,6 +83,7 @@ impl UringDriver {
                 .map(|fd| Listener { fd, armed: false })
                 .collect(),
             accepting: false,
+            accepts_single: false,
             no_iowait,
             early: Vec::new(),
             overflows: 0,
@@ -207,11 +209,30 @@ impl UringDriver {
                 slot: u32::try_from(index).expect("invariant: few listeners"),
                 generation: 0,
             };
-            let entry = opcode::AcceptMulti::new(Fd(self.listeners[index].fd.as_raw_fd()))
-                .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
-                .build()
-                .user_data(pack(Operation::Accept, key));
-            self.push(&entry);
+            let listener = Fd(self.listeners[index].fd.as_raw_fd());
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            let entry = if self.accepts_single {
+                // Nobody asks for the peer's address here.
+                let (address, length) = (core::ptr::null_mut(), core::ptr::null_mut());
+                opcode::Accept::new(listener, address, length)
+                    .flags(flags)
+                    .build()
+            } else {
+                opcode::AcceptMulti::new(listener).flags(flags).build()
+            };
+            self.push(&entry.user_data(pack(Operation::Accept, key)));
+        }
+    }
+
+    fn cancel_accepts(&mut self) {
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].armed {
+                let key = Key {
+                    slot: u32::try_from(index).expect("invariant: few listeners"),
+                    generation: 0,
+                };
+                self.cancel(pack(Operation::Accept, key));
+            }
         }
     }
 
@@ -341,13 +362,15 @@ impl Driver for UringDriver {
         if accepting {
             self.arm_accepts();
         } else {
-            for index in 0..self.listeners.len() {
-                let key = Key {
-                    slot: u32::try_from(index).expect("invariant: few listeners"),
-                    generation: 0,
-                };
-                self.cancel(pack(Operation::Accept, key));
-            }
+            self.cancel_accepts();
+        }
+    }
+
+    fn accept_one_at_a_time(&mut self, single: bool) {
+        if self.accepts_single != single {
+            self.accepts_single = single;
+            // Those that are armed end; what is armed next is of the other kind.
+            self.cancel_accepts();
         }
     }
 }

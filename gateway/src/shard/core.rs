@@ -34,6 +34,8 @@ pub struct Core {
     free: u32,
     /// Slots that hold a descriptor.
     pub(super) live: u32,
+    /// Slots that are not free: those, and those whose end the service has still to tell.
+    pub(super) used: u32,
     pub(super) wheel: Wheel,
     pub(super) outbox: Outbox,
     pub(super) dirty: Vec<u32>,
@@ -65,6 +67,7 @@ impl Core {
             slots: Vec::with_capacity(slots_max),
             free: NO_SLOT,
             live: 0,
+            used: 0,
             wheel: Wheel::new(now, slots_max),
             outbox: Outbox::new(),
             dirty: Vec::new(),
@@ -153,6 +156,7 @@ impl Core {
             return None;
         };
         self.live += 1;
+        self.used += 1;
         let connection = self.connection(slot);
         let generation = connection.generation.wrapping_add(1).max(1);
         *connection = Connection {
@@ -167,6 +171,7 @@ impl Core {
     /// Gives the slot back; its generation ends here.
     pub(super) fn vacate(&mut self, slot: u32) {
         let free = self.free;
+        self.used -= 1;
         let connection = self.connection(slot);
         connection.state = State::Free;
         connection.generation = connection.generation.wrapping_add(1).max(1);

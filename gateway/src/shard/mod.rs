@@ -35,6 +35,9 @@ use protocol::close::{CloseCode, CloseReason};
 
 /// Accepting that met the descriptor limit is tried again after so long, or when a connection ended, ms.
 const ACCEPT_RETRY_MS: u64 = 50;
+/// With fewer free slots connections are accepted one at a time: a multishot accept may empty a whole backlog before
+/// it hears of its cancellation, and whoever came too many would be reset.
+const MULTISHOT_SLOTS_MIN: u32 = 8 << 10;
 /// Buffers that a connection may fill in one round before it falls back to single receives.
 const BURST_BUFFERS_MAX: u8 = 8;
 /// A send that has read a receive buffer for so long gets a copy instead, when buffers are low, ms.
@@ -76,8 +79,10 @@ pub struct Shard<S> {
     core: Core,
     service: S,
     due: Vec<u32>,
-    /// Accepting is paused until then.
+    /// Accepting failed for want of descriptors: it is paused until then.
     accept_retry: Option<Time>,
+    /// The driver accepts.
+    accepting: bool,
     /// Draining ends then, whoever is left.
     drain_until: Option<Time>,
 }
@@ -90,6 +95,7 @@ impl<S: Service> Shard<S> {
             service,
             due: Vec::new(),
             accept_retry: None,
+            accepting: false,
             drain_until: None,
         }
     }
@@ -111,7 +117,7 @@ impl<S: Service> Shard<S> {
 
     /// Begins accepting.
     pub fn start(&mut self, driver: &mut impl Driver) {
-        driver.set_accepting(true);
+        self.accept_within_room(driver);
     }
 
     /// A round of the loop begins: the time of all that follows.
@@ -146,18 +152,28 @@ impl<S: Service> Shard<S> {
         let key = self.core.key(slot);
         self.core.connection(slot).flags.set(Flags::RECEIVING);
         driver.receive(key, socket, Receive::Multishot);
-        if self.core.live >= self.core.options.connections_max {
-            self.pause_accepting(driver);
-        }
+        self.accept_within_room(driver);
     }
 
     /// Accepting failed for want of descriptors or memory: it pauses and goes on.
     pub fn accept_failed(&mut self, driver: &mut impl Driver) {
-        self.pause_accepting(driver);
+        self.accept_retry = Some(self.core.now + Span::from_ms(ACCEPT_RETRY_MS));
+        self.accept_within_room(driver);
     }
 
-    fn pause_accepting(&mut self, driver: &mut impl Driver) {
-        if self.accept_retry.is_none() {
+    /// Accepts as long as there are slots and descriptors; when few slots are left one connection at a time, so that
+    /// nobody is accepted for whom there is none: the backlog waits.
+    fn accept_within_room(&mut self, driver: &mut impl Driver) {
+        let options = &self.core.options;
+        let free_slots = options.connections_max.saturating_sub(self.core.used);
+        let accepts = free_slots > 0 && self.accept_retry.is_none() && self.drain_until.is_none();
+        driver.accept_one_at_a_time(free_slots < MULTISHOT_SLOTS_MIN);
+        if accepts == self.accepting {
+            return;
+        }
+        self.accepting = accepts;
+        driver.set_accepting(accepts);
+        if !accepts && self.drain_until.is_none() {
             self.core.counts.accept_pauses_total += 1;
             // At the limit it pauses many times a second: every doubling is told.
             if self.core.counts.accept_pauses_total.is_power_of_two() {
@@ -166,8 +182,6 @@ impl<S: Service> Shard<S> {
                 tracing::warn!(shard, connections, times, "no room: accepting pauses");
             }
         }
-        self.accept_retry = Some(self.core.now + Span::from_ms(ACCEPT_RETRY_MS));
-        driver.set_accepting(false);
     }
 
     /// A completion of this key will be handed out soon.
@@ -470,14 +484,13 @@ impl<S: Service> Shard<S> {
     }
 
     fn go_on_accepting(&mut self, driver: &mut impl Driver) {
-        if let Some(retry) = self.accept_retry
-            && retry <= self.core.now
-            && self.drain_until.is_none()
-            && self.core.live < self.core.options.connections_max
+        if self
+            .accept_retry
+            .is_some_and(|retry| retry <= self.core.now)
         {
             self.accept_retry = None;
-            driver.set_accepting(true);
         }
+        self.accept_within_room(driver);
     }
 
     // --- drain --------------------------------------------------------------------------------------------------
@@ -494,7 +507,7 @@ impl<S: Service> Shard<S> {
         self.drain_until = Some(self.core.now + Span::from_ms(ms));
         self.core.draining = true;
         self.accept_retry = None;
-        driver.set_accepting(false);
+        self.accept_within_room(driver);
         for slot in 0..u32::try_from(self.core.slots.len()).expect("invariant: slots fit u32") {
             // A handshake may end; then it is said goodbye to.
             if self.core.connection(slot).state == State::Open {
