@@ -181,7 +181,7 @@ pub(crate) fn header(role: FileRole, file_bytes: usize, build: &str) -> FileHead
     header.file_bytes = file_bytes as u64;
     header.pid = std::process::id();
     header.uid = rustix::process::geteuid().as_raw();
-    let since_epoch = std::time::SystemTime::now()
+    let since_epoch = crate::fault::wall_clock()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     header.created_at_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Named points at which tests kill a process.
+//! Named points at which tests kill a process, and the clock that they step.
 //!
 //! With the feature `fault-points`, a process whose environment says `TIDEGATE_FAULT=name` or
 //! `TIDEGATE_FAULT=name:nth` sends itself SIGKILL when it passes the point of that name for the first (nth) time;
@@ -12,8 +12,34 @@
 //! `ring.before_doorbell`, `consume.before_release`, `consume.after_release`, `segment.before_version`,
 //! `segment.before_rename`, `attach.before_attached`.
 
+use std::time::SystemTime;
+
 #[cfg(feature = "simulation")]
 pub use simulated::{Died, arm, disarm};
+
+/// The machine's wall clock: what every part of Tidegate reads, so that a trial can step it.
+#[cfg(not(feature = "fault-points"))]
+#[inline(always)]
+#[must_use]
+pub fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The machine's wall clock. With `TIDEGATE_CLOCK_FILE` in the environment, so many seconds ahead of it (behind it: a
+/// negative number) as that file says now: the clock of a machine can't be stepped for one process alone.
+#[cfg(feature = "fault-points")]
+#[must_use]
+pub fn wall_clock() -> SystemTime {
+    use std::time::Duration;
+    let now = SystemTime::now();
+    let Some(file) = std::env::var_os("TIDEGATE_CLOCK_FILE") else {
+        return now;
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let ahead_s: i64 = text.trim().parse().unwrap_or(0);
+    let step = Duration::from_secs(ahead_s.unsigned_abs());
+    if ahead_s < 0 { now - step } else { now + step }
+}
 
 /// Dies here if the environment says so.
 #[cfg(not(feature = "fault-points"))]

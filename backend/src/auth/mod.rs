@@ -11,7 +11,8 @@ pub mod rate_limit;
 pub mod token_key;
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, UNIX_EPOCH};
 
 use tidegate_protocol::token::Key;
 
@@ -34,9 +35,18 @@ pub fn token_key(path: &Path) -> Result<Key, StoreError> {
 /// which never steps back.
 #[must_use]
 pub fn now_us() -> u64 {
-    let since = SystemTime::now()
+    let since = shm_bus::fault::wall_clock()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// µs since this process first asked: for waiting times. A wall clock that was set back an hour would make everybody
+/// whose tries were used up wait for that hour.
+#[must_use]
+pub fn elapsed_us() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let since = BEGAN.get_or_init(Instant::now).elapsed();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -37,6 +37,12 @@ const CANNED_REPLIES_MAX: usize = 200;
 /// Earlier conversations that a visitor's profile shows.
 const EARLIER_ROWS: u32 = 20;
 
+/// When a login counts as issued: now, but never before the account's tokens are valid. A password that was set while
+/// the wall clock was ahead would else lock its owner out until the clock is there again.
+fn issued_at_s(now_s: u64, row: &AgentRow) -> u64 {
+    now_s.max(row.tokens_valid_from_s)
+}
+
 /// `POST /api/agent/login`.
 pub async fn login(
     State(state): State<Arc<HttpState>>,
@@ -53,7 +59,7 @@ pub async fn login(
             format!("`user` has at most {LOGIN_BYTES_MAX} bytes"),
         ));
     }
-    let now_us = auth::now_us();
+    let now_us = auth::elapsed_us();
     let too_many = |wait_s| Problem::rate_limited("too many failed logins; wait a little", wait_s);
     state
         .limits
@@ -86,7 +92,7 @@ pub async fn login(
     };
     state.limits.logins_by_address.give_back(&address);
     state.limits.logins_by_user.give_back(&user);
-    let now_s = auth::now_s();
+    let iat = issued_at_s(auth::now_s(), &row);
     let claims = Claims {
         sub: row.id,
         role: if row.role == Role::Supervisor {
@@ -97,8 +103,8 @@ pub async fn login(
         wid: 0,
         name: row.name.clone(),
         sid: state.config.site_id,
-        iat: now_s,
-        exp: now_s + state.config.agent_token_ttl_s,
+        iat,
+        exp: iat + state.config.agent_token_ttl_s,
     };
     tracing::info!(agent = %row.id, "agent logged in");
     json::ok(&json!({

@@ -43,7 +43,7 @@ pub async fn token(
     state
         .limits
         .visitor_tokens
-        .take(&address, auth::now_us())
+        .take(&address, auth::elapsed_us())
         .map_err(|wait_s| {
             Problem::rate_limited("too many new visitors from this address", wait_s)
         })?;

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use io_uring::cqueue;
 
@@ -37,7 +37,7 @@ impl Clock {
     /// Reads the wall clock, for the only time.
     #[must_use]
     pub fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = shm_bus::fault::wall_clock().duration_since(UNIX_EPOCH);
         Self {
             began_us: wall.map_or(0, |wall| u64::try_from(wall.as_micros()).unwrap_or(0)),
             began: Instant::now(),

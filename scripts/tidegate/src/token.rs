@@ -1,8 +1,7 @@
 //! `tidegate token`: a token made by hand, for trying things out and for a shop's own login.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result};
+use tidegate_backend::auth;
 use tidegate_protocol::token::{self, Claims};
 use tidegate_protocol::{Id, fb};
 
@@ -27,13 +26,10 @@ pub struct TokenArguments {
 
 /// Prints a visitor's token.
 pub fn run(settings: &Settings, arguments: &TokenArguments) -> Result<()> {
-    let key = tidegate_backend::auth::token_key(&settings.backend.token_key_path()).context(
+    let key = auth::token_key(&settings.backend.token_key_path()).context(
         "no token key; start Tidegate once, or name the directory: --data-dir DIRECTORY",
     )?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?;
-    let now_ms = u64::try_from(now.as_millis()).context("the clock stands too late")?;
+    let (now_ms, now_s) = (auth::now_us() / 1_000, auth::now_s());
     let id = match arguments.id {
         Some(id) => id,
         None => {
@@ -49,8 +45,8 @@ pub fn run(settings: &Settings, arguments: &TokenArguments) -> Result<()> {
         wid: arguments.widget,
         name: arguments.name.clone(),
         sid: settings.backend.site_id,
-        iat: now.as_secs(),
-        exp: now.as_secs().saturating_add(arguments.ttl_s),
+        iat: now_s,
+        exp: now_s.saturating_add(arguments.ttl_s),
     };
     println!("{}", token::mint(&claims, &key));
     Ok(())
