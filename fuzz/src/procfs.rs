@@ -60,6 +60,34 @@ pub fn cpu(pid: Pid) -> anyhow::Result<Duration> {
     }
 }
 
+/// How much of the machine's cores was idle over this time, 0 to 1.
+///
+/// # Errors
+/// There is no /proc.
+pub fn idle_part(time: Duration) -> anyhow::Result<f64> {
+    let before = core_ticks()?;
+    std::thread::sleep(time);
+    let after = core_ticks()?;
+    let [idle, all] = [after.0 - before.0, after.1 - before.1];
+    Ok(idle as f64 / (all as f64).max(1.0))
+}
+
+/// Ticks that all cores were idle, and all their ticks.
+fn core_ticks() -> anyhow::Result<(u64, u64)> {
+    let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    // user nice system idle iowait …
+    let idle = ticks.get(3).context("expected idle ticks in /proc/stat")?;
+    Ok((
+        idle + ticks.get(4).unwrap_or(&0),
+        ticks.iter().take(8).sum(),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +98,8 @@ mod tests {
         let (kib, files) = (resident_kib(me).unwrap(), descriptors(me).unwrap());
         assert!(kib > 100, "{kib} KiB");
         assert!(files >= 3, "{files} descriptors");
+        let idle = idle_part(Duration::from_millis(50)).unwrap();
+        assert!((0.0..=1.0).contains(&idle), "{idle}");
         let before = cpu(me).unwrap();
         let mut sum = 0_u64;
         while cpu(me).unwrap() < before + Duration::from_millis(20) {

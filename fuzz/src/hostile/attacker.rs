@@ -14,6 +14,7 @@ use super::{Act, Attack, Begins, Ending, frame, upgrade};
 /// Beyond what an ending may take, so that the report says what came instead of it.
 const GRACE: Duration = Duration::from_secs(2);
 const READ_BYTES: usize = 64 << 10;
+const SLOW_READER: u16 = 4002;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub fn perform(server: SocketAddr, attack: &Attack, lasts: Duration) -> io::Resu
 #[must_use]
 pub fn judge(attack: &Attack, report: &Report) -> Option<String> {
     let as_expected = match (&attack.ending, &report.ending) {
+        // Whoever is answered faster than they read may be closed as a slow reader.
+        (Ending::Lasts, Ending::Close(SLOW_READER)) => attack.is_flood(),
         (Ending::Gone, found) => matches!(found, Ending::Close(_) | Ending::Cut | Ending::Gone),
         (expected, found) => expected == found,
     };

@@ -11,7 +11,9 @@ mod floods;
 mod frames;
 mod handshakes;
 pub mod pair;
+pub mod replay;
 mod silence;
+pub mod target;
 mod tokens;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Tokens;
+use super::{Tokens, hello};
 use tidegate_bench::latency::Latencies;
 use tidegate_bench::socket::{Socket, TEXT};
 
@@ -26,7 +26,7 @@ pub enum Talk<'a> {
     Echo,
     /// A visitor and an agent.
     Chat {
-        /// The agent's Hello, in JSON.
+        /// The agent's token.
         agent: String,
         /// Makes visitors.
         tokens: &'a Tokens,
@@ -38,12 +38,38 @@ const PAIR_VISITOR: u128 = 0x9a12;
 const FRESH_VISITORS: u128 = 0xf2e5_0000;
 
 /// What they went through.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Suffered {
     /// From when a message was due to its being read by the other.
-    pub messages: Latencies,
+    pub messages: Samples,
     /// From connecting to the first answer.
-    pub fresh: Latencies,
+    pub fresh: Samples,
+}
+
+/// Latencies, and when each was over.
+#[derive(Debug, Default)]
+pub struct Samples(Vec<(Instant, Duration)>);
+
+impl Samples {
+    /// Of them all.
+    #[must_use]
+    pub fn all(&self) -> Latencies {
+        self.of(|_| true)
+    }
+
+    /// Of those that were over between these moments.
+    #[must_use]
+    pub fn between(&self, begin: Instant, end: Instant) -> Latencies {
+        self.of(|at| begin <= at && at <= end)
+    }
+
+    fn of(&self, counts: impl Fn(Instant) -> bool) -> Latencies {
+        let mut latencies = Latencies::default();
+        for (_, latency) in self.0.iter().filter(|(at, _)| counts(*at)) {
+            latencies.record(*latency);
+        }
+        latencies
+    }
 }
 
 /// Chats, and comes afresh again and again, until told to stop.
@@ -56,7 +82,10 @@ pub fn chat(server: SocketAddr, talk: &Talk<'_>, stop: &AtomicBool) -> io::Resul
         let messages = match talk {
             Talk::Echo => echo(server, stop),
             Talk::Chat { agent, tokens } => {
-                converse(server, &tokens.hello(PAIR_VISITOR), agent, stop)
+                let visitor = tokens.good(PAIR_VISITOR);
+                let [visitor, agent] =
+                    [&visitor, agent].map(|token| hello(token, fastrand::u64(1..)));
+                converse(server, &visitor, &agent, stop)
             }
         };
         // Whoever fails ends the other as well.
@@ -73,7 +102,7 @@ pub fn chat(server: SocketAddr, talk: &Talk<'_>, stop: &AtomicBool) -> io::Resul
     })
 }
 
-fn echo(server: SocketAddr, stop: &AtomicBool) -> io::Result<Latencies> {
+fn echo(server: SocketAddr, stop: &AtomicBool) -> io::Result<Samples> {
     let mut socket = Socket::open(server, None)?;
     let mut payload = Vec::new();
     each(MESSAGE_EVERY, stop, |number| {
@@ -89,7 +118,7 @@ fn converse(
     visitor: &str,
     agent: &str,
     stop: &AtomicBool,
-) -> io::Result<Latencies> {
+) -> io::Result<Samples> {
     let mut agent = Person::greet(server, agent)?;
     let mut visitor = Person::greet(server, visitor)?;
     let conversation = visitor.say("is anybody there?", None)?;
@@ -106,7 +135,7 @@ fn converse(
     })
 }
 
-fn come_afresh(server: SocketAddr, talk: &Talk<'_>, stop: &AtomicBool) -> io::Result<Latencies> {
+fn come_afresh(server: SocketAddr, talk: &Talk<'_>, stop: &AtomicBool) -> io::Result<Samples> {
     each(FRESH_EVERY, stop, |number| match talk {
         Talk::Echo => {
             let mut payload = Vec::new();
@@ -127,17 +156,18 @@ fn each(
     every: Duration,
     stop: &AtomicBool,
     mut step: impl FnMut(u64) -> io::Result<()>,
-) -> io::Result<Latencies> {
-    let mut latencies = Latencies::default();
+) -> io::Result<Samples> {
+    let mut samples = Samples::default();
     let (mut due, mut number) = (Instant::now(), 0);
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         step(number)?;
-        latencies.record(due.elapsed());
+        let now = Instant::now();
+        samples.0.push((now, now.saturating_duration_since(due)));
         due += every;
         number += 1;
     }
-    Ok(latencies)
+    Ok(samples)
 }
 
 fn expect(holds: bool, what: &str, found: &[u8]) -> io::Result<()> {
@@ -192,10 +222,13 @@ impl Person {
             .to_owned())
     }
 
-    /// Reads until that text comes, and acknowledges it.
+    /// Reads until that text comes.
     fn hear(&mut self, text: &str) -> io::Result<()> {
-        let message =
-            self.until(|envelope| envelope["kind"] == "message" && envelope["text"] == text)?;
+        self.until(|envelope| envelope["kind"] == "message" && envelope["text"] == text)
+            .map(drop)
+    }
+
+    fn acknowledge(&mut self, message: &Value) -> io::Result<()> {
         let ack = json!({"kind": "ack", "conversation": message["conversation"], "delivered": message["seq"]});
         self.socket.send(TEXT, ack.to_string().as_bytes())
     }
@@ -206,6 +239,9 @@ impl Person {
         loop {
             while !self.waiting.is_empty() {
                 let envelope = self.waiting.remove(0);
+                if envelope["kind"] == "message" {
+                    self.acknowledge(&envelope)?;
+                }
                 if wanted(&envelope) {
                     return Ok(envelope);
                 }

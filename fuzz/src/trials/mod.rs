@@ -4,6 +4,11 @@
 //! expected and what was found; what it measured it leaves as figures, which `fuzz/README.md` quotes with the command
 //! that prints them. `scripts/faults` builds what the trials need and runs them.
 
+mod backlogs;
+mod churn;
+mod clock_stepped;
+mod descriptor_limit;
+mod hostile_peers;
 mod kill_at_points;
 mod kills;
 mod stand;
@@ -26,6 +31,31 @@ pub struct Trial {
 
 /// Every trial, sorted by name.
 pub static TRIALS: &[Trial] = &[
+    Trial {
+        name: "backlogs",
+        promise: "a backlog of any length comes contiguous, or it is said what does not: never a silent gap",
+        run: backlogs::run,
+    },
+    Trial {
+        name: "churn",
+        promise: "2,000 people who come and go leave memory and descriptors as they were",
+        run: churn::run,
+    },
+    Trial {
+        name: "clock-stepped",
+        promise: "a wall clock that is stepped an hour both ways is noticed by nobody",
+        run: clock_stepped::run,
+    },
+    Trial {
+        name: "descriptor-limit",
+        promise: "without a descriptor left accepting pauses at little cost, and goes on when there is room",
+        run: descriptor_limit::run,
+    },
+    Trial {
+        name: "hostile-peers",
+        promise: "every attack ends in its status, code or timeout, and a healthy pair chats on",
+        run: hostile_peers::run,
+    },
     Trial {
         name: "kill-at-points",
         promise: "death at any named point of the turn and of the rings loses, doubles and disorders nothing",
