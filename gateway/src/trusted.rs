@@ -74,7 +74,15 @@ impl Network {
         let address: IpAddr = address.parse().ok()?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.unwrap_or(bits);
-        (prefix <= bits).then(|| Self {
+        if prefix > bits {
+            return None;
+        }
+        // `::ffff:10.0.0.0/104` is 10.0.0.0/8: addresses are looked up in their short form.
+        let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(96)) {
+            (short @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => (short, prefix),
+            _ => (address, prefix),
+        };
+        Some(Self {
             address: left_aligned(address),
             prefix,
             v4: address.is_ipv4(),
@@ -113,6 +121,10 @@ mod tests {
             assert!(!proxies.contains(outside.parse().unwrap()), "{outside}");
         }
         assert!(trusted(&["0.0.0.0/0"]).contains("8.8.8.8".parse().unwrap()));
+        let mapped = trusted(&["::ffff:10.0.0.0/104", "::ffff:192.0.2.7"]);
+        assert!(mapped.contains("10.1.1.1".parse().unwrap()));
+        assert!(mapped.contains("192.0.2.7".parse().unwrap()));
+        assert!(!mapped.contains("11.1.1.1".parse().unwrap()));
     }
 
     #[test]
