@@ -25,6 +25,7 @@ mod liveness; // locks that die with their process
 mod memory; // heap, memfd or file: words that a peer may be writing
 #[cfg(not(loom))]
 mod mend; // control pages that cannot be used, where nobody lives
+pub mod mutant; // planted bugs that the simulator has to find
 #[cfg(not(loom))]
 mod observe; // taps and counters for processes that have no part in the bus
 #[cfg(not(loom))]

@@ -287,7 +287,13 @@ impl Engine {
         let recovered = seq - from <= most && from >= erased;
         Resume {
             conversation: key,
-            cursor: if recovered { from } else { seq },
+            cursor: if recovered && !shm_bus::mutant::is_planted("resume_with_ge") {
+                from
+            } else if recovered {
+                seq.min(from + 1)
+            } else {
+                seq
+            },
             recovered,
         }
     }

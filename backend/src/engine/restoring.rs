@@ -62,7 +62,8 @@ impl Engine {
             rules,
         };
         engine.restore_agents(&loaded.agents, &loaded.agent_statuses);
-        for session in &loaded.sessions {
+        let forgets = shm_bus::mutant::is_planted("forget_last_on_restart");
+        for session in loaded.sessions.iter().filter(|_| !forgets) {
             engine
                 .sessions
                 .put(session.principal, session.session, Last::of_row(session));

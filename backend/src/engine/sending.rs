@@ -197,7 +197,7 @@ impl Engine {
             // It was not accepted then, and must not be now: the client may use this number for something else.
             result.outcome = Outcome::Busy;
             result.reason = Reason::Busy;
-        } else if n == 0 || n > last.n + 1 {
+        } else if n == 0 || (n > last.n + 1 && !shm_bus::mutant::is_planted("accept_a_gap")) {
             self.tally.gap += 1;
             result.outcome = Outcome::Gap;
             result.expected_n = last.n + 1;

@@ -31,6 +31,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         if self.out.writes.is_empty() {
             return None;
         }
+        if shm_bus::mutant::is_planted("acknowledge_before_commit") {
+            self.publish();
+        }
         self.submit(now_us, 0)
     }
 
@@ -42,7 +45,10 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             }
             for (shard, port) in (0..).zip(&attached.ports) {
                 // While leftovers below the stored cursor are read again, the cursor stays: it never moves back.
-                if port.taken && port.read_to > port.stored {
+                if port.taken
+                    && port.read_to > port.stored
+                    && !shm_bus::mutant::is_planted("publish_without_cursor")
+                {
                     let position = port.read_to;
                     self.out.writes.ring_cursors.push(RingCursorRow {
                         gateway,
@@ -132,7 +138,15 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     /// Lets out what waited for the commit.
     pub(super) fn publish_and_release(&mut self) {
         shm_bus::fault::point("turn.before_publish");
-        let effects = std::mem::take(&mut self.out.effects);
+        self.publish();
+        self.asked.clear();
+        shm_bus::fault::point("turn.after_publish");
+        self.release();
+        self.bus.unlink_gone();
+    }
+
+    fn publish(&mut self) {
+        let mut effects = std::mem::take(&mut self.out.effects);
         let polled = !self.door.polls.is_idle();
         for effect in &effects {
             match effect {
@@ -157,11 +171,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             }
         }
         self.bus.end_publish(&self.engine);
+        effects.clear();
         self.out.effects = effects;
-        self.asked.clear();
-        shm_bus::fault::point("turn.after_publish");
-        self.release();
-        self.bus.unlink_gone();
     }
 
     fn release(&mut self) {

@@ -152,6 +152,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             }
             Read::Record(header) => {
                 let position = consumer.position();
+                if shm_bus::mutant::is_planted("release_before_commit") {
+                    consumer.release_to(position);
+                }
                 port.read_to = position.get();
                 port.release_to = Some(position);
                 port.taken = true;

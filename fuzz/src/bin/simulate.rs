@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::json;
+use shm_bus::mutant::MUTANTS;
 use tidegate_fuzz::simulator::{self, Outcome};
 
 /// The whole system in virtual time, with faults, from a seed.
@@ -33,6 +34,9 @@ struct Arguments {
     /// A planted bug to look for: then finding it is success.
     #[arg(long)]
     mutant: Option<String>,
+    /// Every planted bug in turn: how many seeds each takes to be found, and by what.
+    #[arg(long)]
+    mutants: bool,
     /// Threads; all cores without it.
     #[arg(long)]
     jobs: Option<usize>,
@@ -81,6 +85,9 @@ fn main() -> ExitCode {
         println!("{outcome:#?}");
         return ExitCode::from(u8::from(outcome.failure.is_some()));
     }
+    if arguments.mutants {
+        return hunt_mutants(arguments);
+    }
     let began = Instant::now();
     let totals = run_all(&arguments, began);
     let found = !totals.failed.is_empty();
@@ -88,6 +95,32 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(
         found == mutant.is_none() && (found || mutant.is_some()),
     ))
+}
+
+/// Success: every one is found within `--seeds`.
+fn hunt_mutants(mut arguments: Arguments) -> ExitCode {
+    // Planted bugs break invariants too, and each of those would print its story.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut survivors = 0;
+    for (name, _) in MUTANTS {
+        arguments.mutant = Some((*name).to_owned());
+        let began = Instant::now();
+        let totals = run_all(&arguments, began);
+        let (seeds, seconds) = (totals.seeds, began.elapsed().as_secs_f64());
+        match totals.failed.iter().min() {
+            Some((seed, failure)) => {
+                println!(
+                    "{name:<28} caught after {seeds:>4} seeds, {seconds:>5.1} s; seed {seed}: {failure}"
+                );
+            }
+            None => {
+                survivors += 1;
+                println!("{name:<28} SURVIVES {seeds:>4} seeds, {seconds:>5.1} s");
+            }
+        }
+    }
+    println!("{} planted, {survivors} not found", MUTANTS.len());
+    ExitCode::from(u8::from(survivors > 0))
 }
 
 fn run_all(arguments: &Arguments, began: Instant) -> Totals {
@@ -114,11 +147,13 @@ fn run_all(arguments: &Arguments, began: Instant) -> Totals {
                     let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                     totals.add(&outcome);
                     if let Some(failure) = &outcome.failure {
-                        tell_failure(arguments, seed, failure);
+                        if !arguments.mutants {
+                            tell_failure(arguments, seed, failure);
+                        }
                         // One is enough to prove that a planted bug is caught.
                         stop.fetch_or(arguments.mutant.is_some(), Ordering::Relaxed);
                     }
-                    if totals.seeds.is_multiple_of(100) && !arguments.json {
+                    if totals.seeds.is_multiple_of(100) && !arguments.json && !arguments.mutants {
                         let rate = totals.seeds as f64 / began.elapsed().as_secs_f64();
                         eprintln!("{:>8} seeds, {rate:.1} a second", totals.seeds);
                     }

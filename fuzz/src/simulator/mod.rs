@@ -23,6 +23,9 @@ mod world;
 pub use check::Sums;
 pub use world::Figures;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use world::World;
 
 /// What came of one run.
@@ -42,7 +45,7 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// Runs the world of a seed.
+/// Runs the world of a seed, with a bug planted in it ([`shm_bus::mutant`]) or none.
 pub fn simulate(seed: u64, mutant: Option<&str>) -> Outcome {
     run(seed, mutant, false)
 }
@@ -52,8 +55,26 @@ pub fn simulate_aloud(seed: u64, mutant: Option<&str>) -> Outcome {
     run(seed, mutant, true)
 }
 
-fn run(seed: u64, _mutant: Option<&str>, printing: bool) -> Outcome {
-    let mut world = World::new(seed, printing);
-    world.run();
-    world.outcome(seed)
+fn run(seed: u64, mutant: Option<&str>, printing: bool) -> Outcome {
+    let _planting = mutant.map(shm_bus::mutant::plant);
+    // What panics outside the turn has no supervisor here: it is the run's failure.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, printing);
+        world.run();
+        world.outcome(seed)
+    }));
+    ended.unwrap_or_else(|panic| Outcome {
+        seed,
+        trace_hash: 0,
+        simulated_us: 0,
+        figures: Figures::default(),
+        ledger: Sums::default(),
+        failure: Some(format!("a panic: {}", words(&*panic))),
+    })
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without words")
 }

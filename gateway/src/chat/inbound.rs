@@ -225,7 +225,7 @@ impl Chat {
         let Some(peer) = self.peers.get(id.slot, id.generation) else {
             return Placed::Yes;
         };
-        if peer.known_to != current {
+        if peer.known_to != current && !shm_bus::mutant::is_planted("announce_after_next_record") {
             let heartbeat_ms = peer.pulse.interval_ms();
             match self.tell_announced(id.slot, id.generation, current, heartbeat_ms) {
                 Placed::Yes => {}

@@ -158,7 +158,10 @@ impl Core {
         self.live += 1;
         self.used += 1;
         let connection = self.connection(slot);
-        let generation = connection.generation.wrapping_add(1).max(1);
+        let mut generation = connection.generation.wrapping_add(1).max(1);
+        if shm_bus::mutant::is_planted("reuse_generation") {
+            generation = 1;
+        }
         *connection = Connection {
             generation,
             socket,
