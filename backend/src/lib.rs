@@ -6,6 +6,8 @@ pub mod auth;
 pub mod bus;
 pub mod config;
 pub mod engine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod http;
 pub mod journal;
 pub mod store;

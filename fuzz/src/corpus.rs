@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::packed::from_hex;
+
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Origin: http://localhost\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Protocol: tidegate.v1.json, tidegate.v1.fb\r\n\r\n";
@@ -36,14 +38,6 @@ fn collect(value: &Value, seeds: &mut Vec<Vec<u8>>) {
         }
         _ => {}
     }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    text.len().is_multiple_of(2).then_some(())?;
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub mod connection;
 pub mod counters;
 pub mod driver;
 pub mod echo;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod id;
 pub mod listener;
 pub mod run;

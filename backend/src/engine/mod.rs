@@ -27,6 +27,8 @@ pub mod kinds;
 pub mod ledger;
 pub mod loaded;
 pub mod marks;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod model;
 mod opening;
 mod passing;
 mod people;
@@ -325,6 +327,7 @@ impl Engine {
                 if let Need::Session { principal, session } = need {
                     let last = row
                         .as_ref()
+                        .filter(|_| !shm_bus::mutant::is_planted("forget_last_on_restart"))
                         .map_or_else(Default::default, sessions::Last::of_row);
                     self.sessions.put(principal, session, last);
                 }

@@ -22,11 +22,11 @@ use crate::engine::rows::{AgentRow, WidgetRow};
 use crate::store::read::{DayStatistics, day_start_us};
 
 /// Conversations at once that an agent may be given at most.
-const CAPACITY_MAX: u64 = 1_000;
+pub const CAPACITY_MAX: u64 = 1_000;
 /// Conversations at once unless said otherwise.
 const CAPACITY: u64 = 8;
 /// Bytes of a widget's greeting at most.
-const GREETING_BYTES_MAX: usize = 1_000;
+pub const GREETING_BYTES_MAX: usize = 1_000;
 /// Bytes of a CSS colour at most.
 const ACCENT_BYTES_MAX: usize = 64;
 /// Bytes of a widget's further settings at most.
@@ -111,7 +111,8 @@ pub async fn agents(
     json::ok(&json!({ "agents": found.iter().map(|row| account(&state, row)).collect::<Vec<_>>() }))
 }
 
-fn role(fields: &Fields) -> Result<Option<Role>, Problem> {
+/// The role that a request gives.
+pub fn role(fields: &Fields) -> Result<Option<Role>, Problem> {
     match fields.optional_text("role")? {
         None => Ok(None),
         Some("agent") => Ok(Some(Role::Agent)),
@@ -120,7 +121,8 @@ fn role(fields: &Fields) -> Result<Option<Role>, Problem> {
     }
 }
 
-fn capacity(fields: &Fields) -> Result<Option<u32>, Problem> {
+/// The capacity that a request gives.
+pub fn capacity(fields: &Fields) -> Result<Option<u32>, Problem> {
     let found = fields.optional_number("capacity", 0, CAPACITY_MAX)?;
     Ok(found.and_then(|capacity| u32::try_from(capacity).ok()))
 }
@@ -346,7 +348,8 @@ async fn put_widget(state: &HttpState, row: &WidgetRow) -> Result<(), Problem> {
     Ok(())
 }
 
-fn change(row: &mut WidgetRow, fields: &Fields) -> Result<(), Problem> {
+/// Changes what the fields name.
+pub fn change(row: &mut WidgetRow, fields: &Fields) -> Result<(), Problem> {
     if let Some(name) = fields.optional_line("name", NAME_BYTES_MAX)? {
         name.clone_into(&mut row.name);
     }

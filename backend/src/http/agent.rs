@@ -513,6 +513,28 @@ pub async fn put_canned_replies(
         .ask(move |reader| reader.canned_replies(me))?
         .await?;
     kept.retain(|row| row.agent.is_some() || supervisor);
+    let replies = wanted_replies(state.config.site_id, me, supervisor, kept, &fields)?;
+    if !replies.is_empty() {
+        state
+            .turn
+            .call(HttpCommand::PutCannedReplies { replies })
+            .await?;
+    }
+    let found = state
+        .readers
+        .ask(move |reader| reader.canned_replies(me))?
+        .await?;
+    json::ok(&json!({ "replies": found.iter().map(reply).collect::<Vec<_>>() }))
+}
+
+/// The rows that a request asks for: its own as they shall be, and those of `kept` that it left out as removed.
+pub fn wanted_replies(
+    site_id: u32,
+    me: Id,
+    supervisor: bool,
+    mut kept: Vec<CannedReplyRow>,
+    fields: &Fields,
+) -> Result<Vec<CannedReplyRow>, Problem> {
     let wanted = fields.optional_array("replies")?.unwrap_or_default();
     if wanted.len() > CANNED_REPLIES_MAX {
         return Err(Problem::field(
@@ -531,7 +553,7 @@ pub async fn put_canned_replies(
             continue;
         }
         replies.push(wanted_reply(
-            &state,
+            site_id,
             &fields,
             &mut kept,
             (!shared).then_some(me),
@@ -541,22 +563,12 @@ pub async fn put_canned_replies(
         deleted: true,
         ..row
     }));
-    if !replies.is_empty() {
-        state
-            .turn
-            .call(HttpCommand::PutCannedReplies { replies })
-            .await?;
-    }
-    let found = state
-        .readers
-        .ask(move |reader| reader.canned_replies(me))?
-        .await?;
-    json::ok(&json!({ "replies": found.iter().map(reply).collect::<Vec<_>>() }))
+    Ok(replies)
 }
 
 /// One reply as it shall be; the row that it replaces leaves `kept`.
 fn wanted_reply(
-    state: &HttpState,
+    site_id: u32,
     fields: &Fields,
     kept: &mut Vec<CannedReplyRow>,
     owner: Option<Id>,
@@ -581,7 +593,7 @@ fn wanted_reply(
         None => auth::random::id().map_err(|error| Problem::internal(&error))?,
     };
     Ok(CannedReplyRow {
-        site_id: state.config.site_id,
+        site_id,
         id,
         agent: owner,
         shortcut,

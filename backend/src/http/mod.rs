@@ -13,6 +13,8 @@ mod admin;
 mod agent;
 mod assets;
 mod export;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod guard;
 mod health;
 pub mod identity;

@@ -101,7 +101,7 @@ impl Problem {
     }
 
     /// Its status.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub const fn status(&self) -> StatusCode {
         self.status
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use serde_json::{Map, Value};
 use tidegate_protocol::Id;
@@ -32,10 +33,17 @@ impl FromRequest<Arc<HttpState>> for Fields {
                     format!("the body is longer than {bytes_max} bytes, or broke off"),
                 )
             })?;
+        Self::from_bytes(&bytes)
+    }
+}
+
+impl Fields {
+    /// From a whole body.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Problem> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(Problem::new(
                 Reason::MalformedEnvelope,
@@ -47,9 +55,7 @@ impl FromRequest<Arc<HttpState>> for Fields {
             )),
         }
     }
-}
 
-impl Fields {
     /// From a value that stands inside another; `None` if it is no object.
     pub fn from_value(value: Value) -> Option<Self> {
         match value {
@@ -188,7 +194,14 @@ impl FromRequestParts<Arc<HttpState>> for Parameters {
         parts: &mut Parts,
         _state: &Arc<HttpState>,
     ) -> Result<Self, Problem> {
-        Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri)
+        Self::of(&parts.uri)
+    }
+}
+
+impl Parameters {
+    /// From an address.
+    pub fn of(uri: &Uri) -> Result<Self, Problem> {
+        Query::<BTreeMap<String, String>>::try_from_uri(uri)
             .map(|Query(parameters)| Self(parameters))
             .map_err(|error| {
                 Problem::new(
@@ -197,9 +210,7 @@ impl FromRequestParts<Arc<HttpState>> for Parameters {
                 )
             })
     }
-}
 
-impl Parameters {
     /// One that may be absent; an empty one counts as absent.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0

@@ -169,16 +169,7 @@ pub async fn send(
     headers: &HeaderMap,
     fields: &Fields,
 ) -> Result<Response, Problem> {
-    let command = HttpCommand::Send {
-        by,
-        conversation,
-        text: fields.text("text")?.to_owned(),
-        key_hash: key_hash(headers)?,
-        page: fields
-            .optional_line("page", PAGE_BYTES_MAX)?
-            .unwrap_or_default()
-            .to_owned(),
-    };
+    let command = send_command(by, conversation, key_hash(headers)?, fields)?;
     let HttpAnswer::Sent(SentAnswer {
         outcome,
         conversation,
@@ -214,6 +205,25 @@ pub async fn send(
         "at_us": at_us,
     }))?;
     Ok((status, body).into_response())
+}
+
+/// What the body asks for.
+pub fn send_command(
+    by: Actor,
+    conversation: Option<Id>,
+    key_hash: Option<u128>,
+    fields: &Fields,
+) -> Result<HttpCommand, Problem> {
+    Ok(HttpCommand::Send {
+        by,
+        conversation,
+        text: fields.text("text")?.to_owned(),
+        key_hash,
+        page: fields
+            .optional_line("page", PAGE_BYTES_MAX)?
+            .unwrap_or_default()
+            .to_owned(),
+    })
 }
 
 /// First 128 bits of the SHA-256 of the header's value.

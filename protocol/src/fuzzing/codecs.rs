@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::bus;
 use crate::codec::json::{self, JsonDecoder};
-use crate::envelope::{BatchReader, Envelope, Kind, verify};
+use crate::envelope::{BatchReader, Envelope, Kind, Malformed, verify};
 use crate::limits::JSON_NUMBER_MAX;
 use crate::names::ENUMERATIONS;
 
@@ -108,6 +108,11 @@ pub fn json_text(input: &[u8]) {
             }
             Some(Ok(envelope)) => {
                 let kind = Kind::from_u8(envelope.kind).expect("unknown kinds are skipped");
+                // Lengths of fields are refused at the door that all codecs lead to.
+                if let Err(error) = verify(kind, envelope.payload) {
+                    assert!(matches!(error, Malformed::TooMuch { .. }), "{error}");
+                    continue;
+                }
                 texts.push((
                     kind,
                     envelope.timestamp_us,

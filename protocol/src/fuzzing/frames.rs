@@ -1,5 +1,7 @@
 //! Bodies around frames: the fast ways against the naive ones, and reads of any size against one.
 
+use crate::close::{CloseReason, retry_ms};
+use crate::limits::CLOSE_REASON_BYTES_MAX;
 use crate::ws::mask::{unmask, unmask_naive};
 use crate::ws::utf8::Utf8;
 use crate::ws::{Bounds, CloseFrame, Incoming, MessageReader, Peer, ProtocolError};
@@ -129,6 +131,30 @@ pub fn close_frame(input: &[u8]) {
         if input.len() <= crate::limits::WS_CONTROL_BYTES_MAX {
             assert_eq!(&out[2..], input);
         }
-        let _ = crate::close::retry_ms(close.reason);
+        let _ = retry_ms(close.reason);
     }
+}
+
+/// A reason that is made of a number and any words fits into a control frame, gives the number back, and holds as
+/// many of the words as fit.
+pub fn close_reason(input: &[u8]) {
+    let Some((number, words)) = input.split_first_chunk() else {
+        return;
+    };
+    let (number, words) = (u32::from_le_bytes(*number), String::from_utf8_lossy(words));
+    let with_number = CloseReason::with_retry_ms(number, &words);
+    assert!(with_number.as_str().len() <= CLOSE_REASON_BYTES_MAX);
+    assert_eq!(retry_ms(with_number.as_str()), Some(number));
+    let alone = CloseReason::new(&words);
+    assert!(words.starts_with(alone.as_str()));
+    let lacking = words.len() - alone.as_str().len();
+    assert!(
+        lacking == 0 || alone.as_str().len() + 4 > CLOSE_REASON_BYTES_MAX,
+        "only what has no room is cut"
+    );
+    // What a peer may write into a frame of its own.
+    let mut frame = vec![3, 232];
+    frame.extend_from_slice(alone.as_str().as_bytes());
+    let parsed = CloseFrame::parse(&frame).expect("a code that may be sent, and UTF-8");
+    assert_eq!(parsed.reason, alone.as_str());
 }

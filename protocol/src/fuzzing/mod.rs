@@ -6,7 +6,7 @@ mod frames;
 mod requests;
 
 pub use codecs::{bus_record, envelope_batch, json_text, payload};
-pub use frames::{close_frame, frames_in_reads, mask, utf8};
+pub use frames::{close_frame, close_reason, frames_in_reads, mask, utf8};
 pub use requests::{handshake, token};
 
 /// A body.
@@ -18,6 +18,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("mask", mask),
     ("utf8", utf8),
     ("close_frame", close_frame),
+    ("close_reason", close_reason),
     ("handshake", handshake),
     ("token", token),
     ("envelope_batch", envelope_batch),

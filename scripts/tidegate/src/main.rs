@@ -8,9 +8,7 @@ mod check_config;
 mod data_dir;
 mod gateway;
 mod ledger;
-mod logging;
 mod process;
-mod settings;
 mod signals;
 mod token;
 mod up;
@@ -20,6 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tidegate_settings::{logging, settings};
 
 /// Replaces the system's allocator: the backend's turn and the gateways' codecs allocate small and often, and
 /// mimalloc returns a rush's memory sooner.

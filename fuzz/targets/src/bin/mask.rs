@@ -1,0 +1,3 @@
+//! `tidegate_protocol::fuzzing::mask` under libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_protocol::fuzzing::mask(bytes));
