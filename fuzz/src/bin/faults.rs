@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
-use tidegate_fuzz::trials::{Scale, Stand, TRIALS, Trial};
+use tidegate_fuzz::trials::{Scale, Stand, TRIALS, Trial, play_far_crowd};
 
 /// Breaks things in a running Tidegate and measures what its users see.
 #[derive(Parser)]
@@ -31,6 +31,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = play_far_crowd() {
+        return code;
+    }
     let arguments = Arguments::parse();
     if arguments.list {
         for trial in TRIALS {

@@ -143,6 +143,12 @@ impl Journal {
         })
     }
 
+    /// All conversations that turned up.
+    #[must_use]
+    pub fn rooms(&self) -> &[Id] {
+        &self.rooms
+    }
+
     /// The conversation of a number.
     #[must_use]
     pub fn conversation(&self, room: Room) -> Id {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use tidegate_backend::engine::ledger::Ledger;
 use tidegate_backend::store::{audit, recount_at};
+use tidegate_protocol::Id;
 
 use super::check::{self, Report, Stored};
 use super::{Crowd, Load, Role, Setup, System};
@@ -128,10 +129,27 @@ impl Shop {
     /// # Errors
     /// A promise was broken.
     pub fn close(&mut self, stand: &mut Stand) -> anyhow::Result<Report> {
+        let report = self.close_of(stand, |_| true)?;
+        self.ledger_says_all_was_delivered(report.stored)?;
+        Ok(report)
+    }
+
+    /// The same where the database has conversations of others, too, who may lack something: those of the crowd are
+    /// looked at. The ledger counts all of them, and is closed.
+    ///
+    /// # Errors
+    /// A promise was broken.
+    pub fn close_of(
+        &mut self,
+        stand: &mut Stand,
+        is_ours: impl Fn(Id) -> bool,
+    ) -> anyhow::Result<Report> {
         let chatted = self.begun.elapsed();
         let accepted = self.crowd.tally.accepted;
         let settled = self.crowd.settle(Duration::from_secs(SETTLE_S_MAX));
-        let report = check::check(&self.crowd.journal, &Stored::read(&self.system.database())?);
+        let mut stored = Stored::read(&self.system.database())?;
+        stored.messages.retain(|row| is_ours(row.conversation));
+        let report = check::check(&self.crowd.journal, &stored);
         stand.figure("messages acknowledged", report.accepted);
         stand.figure(
             "messages acknowledged per second, outages included",
@@ -144,7 +162,6 @@ impl Shop {
         self.is_whole()?;
         stand.figure("ledger recounted from the rows", "closed");
         settled.with_context(|| self.logs())?;
-        self.ledger_says_all_was_delivered(report.stored)?;
         ensure!(
             self.crowd.tally.malformed == 0,
             "{} things came that are no messages of the protocol",

@@ -8,14 +8,22 @@ mod backlogs;
 mod churn;
 mod clock_stepped;
 mod descriptor_limit;
+mod far_crowd;
+mod field_trial;
 mod hostile_peers;
 mod kill_at_points;
 mod kills;
+mod offline_million;
+mod recover_connections;
+mod recover_conversations;
 mod stand;
 mod stop_backend;
 mod stop_gateway;
+mod takeover;
 mod terminate_under_load;
+mod waiting;
 
+pub use far_crowd::play as play_far_crowd;
 pub use stand::{Scale, Stand};
 
 /// One trial.
@@ -52,6 +60,11 @@ pub static TRIALS: &[Trial] = &[
         run: descriptor_limit::run,
     },
     Trial {
+        name: "field-trial",
+        promise: "3,000 clients send 8 KiB without pause, kill -9, 500,000 junk envelopes: nothing lost, p99 at most 200 ms",
+        run: field_trial::run,
+    },
+    Trial {
         name: "hostile-peers",
         promise: "every attack ends in its status, code or timeout, and a healthy pair chats on",
         run: hostile_peers::run,
@@ -77,6 +90,21 @@ pub static TRIALS: &[Trial] = &[
         run: kills::gateway,
     },
     Trial {
+        name: "offline-million",
+        promise: "while 1,000,000 messages wait for the offline, new sends' p99 is at most 1.2 times that of an empty system",
+        run: offline_million::run,
+    },
+    Trial {
+        name: "recover-connections",
+        promise: "with 100,000 live connections all are announced and served within 5 s of a kill; chats keep p99 under 500 ms",
+        run: recover_connections::run,
+    },
+    Trial {
+        name: "recover-conversations",
+        promise: "with 10,000 open conversations the backend is ready again within 2 s after kill -9",
+        run: recover_conversations::run,
+    },
+    Trial {
         name: "stop-backend",
         promise: "while the backend is stopped pings are answered, and afterwards every send",
         run: stop_backend::run,
@@ -85,6 +113,11 @@ pub static TRIALS: &[Trial] = &[
         name: "stop-gateway",
         promise: "while one gateway of two is stopped the people of the other notice nothing",
         run: stop_gateway::run,
+    },
+    Trial {
+        name: "takeover",
+        promise: "a newer program takes over with all chats open: no connect refused, all resumed within 10 s",
+        run: takeover::run,
     },
     Trial {
         name: "terminate-under-load",

@@ -75,6 +75,22 @@ impl Stand {
         &self.figures
     }
 
+    /// Holds a promised time against the run. Promises are of a machine that does nothing else, which is where `--full`
+    /// is run; a tenth, which runs beside anything, says so and goes on.
+    ///
+    /// # Errors
+    /// It was not kept, at full scale.
+    pub fn in_time(&self, kept: bool, complaint: &str) -> anyhow::Result<()> {
+        match self.scale {
+            _ if kept => Ok(()),
+            Scale::Full => Err(anyhow::anyhow!("{complaint}")),
+            Scale::Tenth => {
+                self.progress(&format!("{complaint}; held against --full runs only"));
+                Ok(())
+            }
+        }
+    }
+
     /// One line of progress, for a person who waits.
     pub fn progress(&self, line: &str) {
         eprintln!("    {line}");

@@ -35,6 +35,14 @@ const UNANSWERED_MAX: usize = 64;
 /// after so many losses, nobody would be there to see it.
 const BACKOFF_US_MAX: u64 = 250_000;
 const HISTOGRAM_DIGITS: u8 = 3;
+/// Longer times count as this: an hour.
+const TIME_US_MAX: u64 = 3_600_000_000;
+
+/// A time of a histogram, for a figure.
+#[must_use]
+pub fn ms(microseconds: u64) -> String {
+    format!("{}.{} ms", microseconds / 1_000, microseconds % 1_000 / 100)
+}
 
 /// A schedule of sends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,8 +104,8 @@ impl Tally {
             holes: 0,
             malformed: 0,
             renewed: 0,
-            answers_us: Histogram::new(HISTOGRAM_DIGITS)?,
-            pongs_us: Histogram::new(HISTOGRAM_DIGITS)?,
+            answers_us: Histogram::new_with_bounds(1, TIME_US_MAX, HISTOGRAM_DIGITS)?,
+            pongs_us: Histogram::new_with_bounds(1, TIME_US_MAX, HISTOGRAM_DIGITS)?,
         })
     }
 }
@@ -118,6 +126,8 @@ pub struct Crowd {
     scheduled: (u64, u64),
     /// The highest seq of each conversation that anybody was told of.
     highest: HashMap<Id, u64>,
+    /// Answers to what was said before are not in the tally's histogram.
+    answers_from_us: u64,
     /// What is said, if anything.
     pub load: Option<Load>,
     /// What everybody saw.
@@ -165,6 +175,7 @@ impl Crowd {
             ready: Vec::with_capacity(EVENTS_MAX),
             scheduled: (0, 0),
             highest: HashMap::new(),
+            answers_from_us: 0,
             load: None,
             journal: Journal::default(),
             tally: Tally::new()?,
@@ -295,6 +306,12 @@ impl Crowd {
         member.asked.push_back((mark.key, now_us));
         self.tally.sent += 1;
         Some(mark)
+    }
+
+    /// How long answers took is measured anew, of what is said from now on.
+    pub fn answers_count_from_now(&mut self) {
+        self.answers_from_us = self.now_us();
+        self.tally.answers_us.reset();
     }
 
     /// Calls a client, and does what it asks for.
@@ -648,8 +665,10 @@ impl Crowd {
                 self.heard_of(conversation, seq);
                 self.part_of(number, conversation);
                 if let Some(at_us) = self.members[number].take_asked(key) {
-                    let took_us = self.now_us().saturating_sub(at_us);
-                    self.tally.answers_us.saturating_record(took_us);
+                    if at_us >= self.answers_from_us {
+                        let took_us = self.now_us().saturating_sub(at_us);
+                        self.tally.answers_us.saturating_record(took_us);
+                    }
                 }
             }
             Event::Refused { key, .. } => {
