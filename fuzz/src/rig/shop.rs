@@ -18,7 +18,7 @@ const SETTLE_S_MAX: u64 = 90;
 const MARKS_S_MAX: u64 = 10;
 const TEXT_BYTES: usize = 48;
 /// Conversations that each agent could have beside those of the first visitors: somebody may come later.
-const SPARE: u64 = 8;
+pub(crate) const SPARE: u64 = 8;
 
 /// A system and its people.
 #[derive(Debug)]

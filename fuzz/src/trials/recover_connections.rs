@@ -11,6 +11,7 @@ use super::Stand;
 use super::far_crowd::{self, FarCrowd, MEMBERS_MAX};
 use super::recover_conversations::kill_and_await;
 use crate::rig::crowd::ms;
+use crate::rig::shop::SPARE;
 use crate::rig::{Role, Setup, Shop, System};
 
 /// Connections that live.
@@ -156,29 +157,29 @@ pub(super) fn run(stand: &mut Stand) -> anyhow::Result<()> {
     stand.in_time(p99_us < ANSWER_US_MAX, &complaint)
 }
 
-/// Takes the agents' last places, so that they are not given chats of the others, whom nobody here keeps a journal of.
+/// Takes the agents' last places, so that they are not given chats of the others, of whom nobody here keeps a journal.
 fn fill_up(shop: &mut Shop) -> anyhow::Result<()> {
+    let agents = shop.crowd.len() - usize::try_from(CHATS)?;
     let mut numbers = Vec::new();
-    for n in 0..AGENTS {
+    for n in 0..AGENTS * SPARE {
         let token = shop.system.visitor_token(CHATS + n);
         let number = shop.crowd.add_visitor(&token);
         shop.crowd.start_one(number);
         numbers.push(number);
     }
-    let everybody = shop.crowd.len();
     shop.crowd.until("the last are welcome", LIMIT, |crowd| {
-        crowd.open() == everybody
+        crowd.open() == crowd.len()
     })?;
     for number in numbers {
         shop.crowd.say(number, None, 40);
     }
-    shop.crowd
-        .until("the agents have no place left", LIMIT, |crowd| {
-            let given: usize = crowd
-                .members()
-                .take(everybody - usize::try_from(CHATS + AGENTS).unwrap_or(everybody))
-                .map(|agent| agent.rooms.len())
-                .sum();
-            given as u64 == CHATS + AGENTS && crowd.unanswered() == 0
-        })
+    let no_place = "the agents have no place left";
+    shop.crowd.until(no_place, LIMIT, |crowd| {
+        let given: usize = crowd
+            .members()
+            .take(agents)
+            .map(|agent| agent.rooms.len())
+            .sum();
+        given as u64 == CHATS + AGENTS * SPARE && crowd.unanswered() == 0
+    })
 }

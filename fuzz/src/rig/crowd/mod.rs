@@ -664,11 +664,10 @@ impl Crowd {
                 self.tally.accepted += 1;
                 self.heard_of(conversation, seq);
                 self.part_of(number, conversation);
-                if let Some(at_us) = self.members[number].take_asked(key) {
-                    if at_us >= self.answers_from_us {
-                        let took_us = self.now_us().saturating_sub(at_us);
-                        self.tally.answers_us.saturating_record(took_us);
-                    }
+                let asked_us = self.members[number].take_asked(key);
+                if let Some(at_us) = asked_us.filter(|at_us| *at_us >= self.answers_from_us) {
+                    let took_us = self.now_us().saturating_sub(at_us);
+                    self.tally.answers_us.saturating_record(took_us);
                 }
             }
             Event::Refused { key, .. } => {
