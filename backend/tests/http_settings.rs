@@ -388,12 +388,16 @@ fn the_figures_add_up() {
         (&stats["waiting"], &stats["today"]["opened"]),
         (&json!(1), &json!(1))
     );
+    for _ in 0..2 {
+        assert_eq!(backend.client.get("/api/admin/agents").status, 401);
+    }
     let metrics = backend.client.get("/metrics");
     let text = metrics.text();
     for line in [
         "tidegate_ledger_messages{to=\"agent\",state=\"pending\"} 2",
         "tidegate_ledger_messages{to=\"visitor\",state=\"accepted\"} 0",
         "tidegate_conversations_waiting 1",
+        "tidegate_http_refused_total{reason=\"bad_token\"} 2",
         "tidegate_messages_accepted_total 2",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -262,4 +262,50 @@ mod tests {
         assert_eq!(page.text(page.messages[0].text), "m101");
         assert!(pool.request(request), "room again");
     }
+
+    #[test]
+    fn first_answers_come_from_reader_threads_and_are_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: directory.path().to_owned(),
+            ..Config::default()
+        };
+        let mut store = SqliteStore::open(&StoreOptions::from_config(&config).unwrap()).unwrap();
+        let mut writes = WriteSet::default();
+        for seq in 1..=300 {
+            let row = row(&mut writes, seq);
+            writes.messages.push(row);
+        }
+        store.submit(&writes).unwrap();
+        let readers = Readers::start(store.place(), 1, 2, 1_000).unwrap();
+        let mut pool = ReaderPool::new(readers, Arc::new(|| {}));
+        let repeat = |n| Repeat {
+            to: Address {
+                gateway: 1,
+                shard: 0,
+                slot: 3,
+                generation: 1,
+            },
+            principal: Id(1),
+            session: 1,
+            n,
+            hash: 0,
+            conversation: Some(Id(7)),
+        };
+        let asked = (1..).take_while(|&n| pool.search(repeat(n * 5))).count();
+        assert_eq!(asked, SEARCHES_MAX, "no more at once");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut found = 0;
+        while found < asked {
+            assert!(Instant::now() < deadline);
+            let Some((repeat, sent)) = pool.take_first_answer() else {
+                std::thread::yield_now();
+                continue;
+            };
+            found += 1;
+            let there = (repeat.n <= 300).then_some(repeat.n);
+            assert_eq!(sent.map(|sent| sent.seq), there, "{repeat:?}");
+        }
+        assert!(pool.search(repeat(1)), "room again");
+    }
 }

@@ -54,6 +54,9 @@ pub async fn guard(State(state): State<Arc<HttpState>>, request: Request, next: 
     if let Some(counter) = state.counters.responses.get(class) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+    if let Some(reason) = response.extensions().get::<Reason>() {
+        state.counters.refused[usize::from(reason.code())].fetch_add(1, Ordering::Relaxed);
+    }
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         state.counters.rate_limited.fetch_add(1, Ordering::Relaxed);
     }

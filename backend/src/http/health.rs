@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::{HttpState, json};
+use crate::engine::kinds::Reason;
 
 /// The description of every route, by hand: a test holds it against the router.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -196,6 +197,18 @@ fn process(text: &mut Text, state: &HttpState) {
             &format!("{{class=\"{class}\"}}"),
             load(counter),
         );
+    }
+    text.family(
+        "http_refused_total",
+        "counter",
+        "problems answered, by reason; those of the engine are in refused_total too",
+    );
+    for reason in Reason::ALL {
+        let count = load(&http.refused[usize::from(reason.code())]);
+        if count > 0 {
+            let labels = format!("{{reason=\"{}\"}}", reason.name());
+            text.sample("http_refused_total", &labels, count);
+        }
     }
     text.gauge(
         "http_connections",

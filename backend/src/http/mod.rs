@@ -86,6 +86,8 @@ struct Limits {
 #[derive(Debug, Default)]
 struct Counters {
     responses: [AtomicU64; 5],
+    /// By the reason's code, whoever refused: this crate's HTTP or the engine behind it.
+    refused: [AtomicU64; Reason::ALL.len()],
     connections: AtomicU64,
     timeouts: AtomicU64,
     logins_refused: AtomicU64,

@@ -167,6 +167,8 @@ impl IntoResponse for Problem {
             retry_ms: (self.retry_ms > 0).then_some(self.retry_ms),
         };
         let mut response = (self.status, Json(body)).into_response();
+        // For the counters: the guard sees every response.
+        response.extensions_mut().insert(self.reason);
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
