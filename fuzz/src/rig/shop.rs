@@ -53,6 +53,16 @@ impl Shop {
         Self::fill(stand, System::start_up(setup)?, visitors, agents)
     }
 
+    /// Around a system and people that a trial brought together itself, who have chatted since then.
+    #[must_use]
+    pub const fn around(system: System, crowd: Crowd, begun: Instant) -> Self {
+        Self {
+            system,
+            crowd,
+            begun,
+        }
+    }
+
     fn fill(stand: &Stand, system: System, visitors: u64, agents: u64) -> anyhow::Result<Self> {
         let mut crowd = Crowd::new(system.ws(), stand.seed)?;
         let capacity = u32::try_from(visitors.div_ceil(agents.max(1)) + SPARE)?;

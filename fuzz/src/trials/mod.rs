@@ -16,6 +16,9 @@ mod kills;
 mod offline_million;
 mod recover_connections;
 mod recover_conversations;
+mod restart_loop;
+mod ring_full;
+mod rings_full_both_ways;
 mod stand;
 mod stop_backend;
 mod stop_gateway;
@@ -103,6 +106,21 @@ pub static TRIALS: &[Trial] = &[
         name: "recover-conversations",
         promise: "with 10,000 open conversations the backend is ready again within 2 s after kill -9",
         run: recover_conversations::run,
+    },
+    Trial {
+        name: "restart-loop",
+        promise: "backend and gateway killed as soon as they are ready start again each time, and leave nothing to clean",
+        run: restart_loop::run,
+    },
+    Trial {
+        name: "ring-full",
+        promise: "while the ring is full sends are held, then refused busy, pings are answered, and nothing is lost",
+        run: ring_full::run,
+    },
+    Trial {
+        name: "rings-full-both-ways",
+        promise: "two gateways whose rings are full both ways do not wait for each other, and a third chats on",
+        run: rings_full_both_ways::run,
     },
     Trial {
         name: "stop-backend",
