@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use tidegate_backend::engine::ledger::Ledger;
 use tidegate_backend::store::{audit, recount_at};
-use tidegate_protocol::Id;
+use tidegate_protocol::{Codec, Id};
 
 use super::check::{self, Report, Stored};
 use super::{Crowd, Load, Role, Setup, System};
@@ -64,7 +64,10 @@ impl Shop {
     }
 
     fn fill(stand: &Stand, system: System, visitors: u64, agents: u64) -> anyhow::Result<Self> {
-        let mut crowd = Crowd::new(system.ws(), stand.seed)?;
+        // Either codec keeps the same promises: the seed picks one.
+        let codecs = u64::try_from(Codec::ALL.len())?;
+        let codec = Codec::ALL[usize::try_from(stand.seed % codecs)?];
+        let mut crowd = Crowd::speaking(system.ws(), stand.seed, codec)?;
         let capacity = u32::try_from(visitors.div_ceil(agents.max(1)) + SPARE)?;
         for n in 0..agents {
             crowd.add_agent(&system.add_agent(&format!("agent-{n}"), capacity)?);
@@ -113,6 +116,7 @@ impl Shop {
         let time_max = Duration::from_secs(FLOW_S_MAX);
         self.crowd
             .until(&what, time_max, |crowd| crowd.tally.accepted >= enough)
+            .with_context(|| self.logs())
     }
 
     /// Asks SQLite, from outside, whether the database is whole, and recounts the ledger: every accepted text is

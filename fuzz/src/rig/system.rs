@@ -82,6 +82,13 @@ impl Setup {
         self
     }
 
+    /// With so many cores of each gateway.
+    #[must_use]
+    pub const fn with_shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
     /// With so many gateways.
     #[must_use]
     pub const fn with_gateways(mut self, gateways: usize) -> Self {

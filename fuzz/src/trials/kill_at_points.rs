@@ -47,7 +47,7 @@ const POINTS: &[(Role, &str)] = &[
 pub fn run(stand: &mut Stand) -> anyhow::Result<()> {
     let times = stand.scale.of(TIMES);
     let mut random = fastrand::Rng::with_seed(stand.seed);
-    let setup = Setup::new(&stand.binary, stand.scratch());
+    let setup = Setup::new(&stand.binary, stand.scratch()).with_shards(random.usize(1..=2));
     let mut shop = Shop::open(stand, &setup, VISITORS, AGENTS)?;
     shop.chat(SENDS_PER_S);
     for &(role, point) in POINTS {

@@ -33,7 +33,7 @@ pub fn both(stand: &mut Stand) -> anyhow::Result<()> {
 fn kill(stand: &mut Stand, full: u64, victims: &[Role]) -> anyhow::Result<()> {
     let kills = stand.scale.of(full);
     let mut random = fastrand::Rng::with_seed(stand.seed);
-    let setup = Setup::new(&stand.binary, stand.scratch());
+    let setup = Setup::new(&stand.binary, stand.scratch()).with_shards(random.usize(1..=2));
     let mut shop = Shop::open(stand, &setup, VISITORS, AGENTS)?;
     shop.chat(SENDS_PER_S);
     let mut back_ms = Vec::new();

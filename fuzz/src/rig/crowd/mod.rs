@@ -54,7 +54,6 @@ pub struct Load {
 }
 
 /// What the crowd counted.
-#[derive(Debug)]
 pub struct Tally {
     /// Messages said.
     pub sent: u64,
@@ -86,6 +85,25 @@ pub struct Tally {
     pub answers_us: Histogram<u64>,
     /// From a Ping to its Pong, µs.
     pub pongs_us: Histogram<u64>,
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tally")
+            .field("sent", &self.sent)
+            .field("accepted", &self.accepted)
+            .field("refused", &self.refused)
+            .field("set_back", &self.set_back)
+            .field("received", &self.received)
+            .field("closed", &self.closed)
+            .field("goaways", &self.goaways)
+            .field("welcomes", &self.welcomes)
+            .field("refused_connections", &self.refused_connections)
+            .field("holes", &self.holes)
+            .field("malformed", &self.malformed)
+            .field("renewed", &self.renewed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tally {
