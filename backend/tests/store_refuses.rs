@@ -29,6 +29,22 @@ fn a_database_locked_by_another_process_is_busy_and_heals() {
 }
 
 #[test]
+fn a_start_waits_for_who_looks_into_the_database_at_that_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir).close().unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("tidegate.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut options = options(dir.path());
+    options.place.busy_ms_max = 1;
+    let opening = std::thread::spawn(move || SqliteStore::open(&options).map(drop));
+    // Far longer than the turn would wait.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(!opening.is_finished(), "it waits");
+    other.execute_batch("ROLLBACK").unwrap();
+    opening.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(

@@ -55,7 +55,7 @@ pub enum StartError {
     #[error("{0}")]
     Bus(String),
     /// The store cannot be had; the sentence says what to do.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A thread, a file or randomness could not be had.
     #[error("{0}")]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
@@ -36,6 +37,9 @@ pub(super) mod own_meta {
 const INCARNATION_BITS: u32 = 52;
 
 const UNSYNCED_BEFORE: &str = "an earlier fsync failed";
+
+/// How long opening waits for a lock that somebody else holds. The turn, which others wait for, is less patient.
+const OPEN_BUSY_MS_MAX: u64 = 10_000;
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -135,11 +139,17 @@ impl SqliteStore {
         if options.place.vfs.is_none() {
             make_private_file(&options.place.path)?;
         }
-        let connection = options.place.open_writer()?;
+        // Whoever looks into the database right after a crash reads its log anew, and holds its lock meanwhile.
+        let patient = Place {
+            busy_ms_max: options.place.busy_ms_max.max(OPEN_BUSY_MS_MAX),
+            ..options.place.clone()
+        };
+        let connection = patient.open_writer()?;
         open::checkpoint_on_close(&connection, false)?;
         migrate::migrate(&connection, migrate::MIGRATIONS, options.now_us)?;
         let opened = become_owner(&connection, options)?;
         open::set_synchronous(&connection, options.synchronous)?;
+        connection.busy_timeout(Duration::from_millis(options.place.busy_ms_max))?;
         let outbox = Outbox {
             rows: connection.query_row("SELECT count(*) FROM outbox", [], |row| {
                 super::rows::bits(row, 0)

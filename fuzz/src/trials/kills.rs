@@ -46,11 +46,12 @@ fn kill(stand: &mut Stand, full: u64, victims: &[Role]) -> anyhow::Result<()> {
         for &victim in victims {
             shop.kill(victim)?;
         }
-        let before = shop.crowd.tally.accepted;
+        // What is said from now on can only be answered by the next life.
+        let died_us = shop.crowd.now_us();
         let back = Duration::from_secs(BACK_S_MAX);
         shop.crowd
             .until("everybody is back and is served", back, |crowd| {
-                crowd.open() == crowd.len() && crowd.tally.accepted > before
+                crowd.open() == crowd.len() && crowd.tally.newest_answered_us >= died_us
             })
             .with_context(|| format!("after kill {nth}{}", shop.logs()))?;
         back_ms.push(killed.elapsed().as_millis());

@@ -28,6 +28,13 @@ pub fn run(settings: Settings) -> Result<ExitCode> {
             tracing::error!("{error}");
             Ok(ExitCode::FAILURE)
         }
+        // Another start helps, once the other program has let go.
+        Err(error @ StartError::Store(StoreError::Busy(_))) => {
+            tracing::error!(
+                "{error}: another program holds its lock; end that, this one tries again"
+            );
+            Ok(ExitCode::FAILURE)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -81,6 +81,8 @@ pub struct Tally {
     pub malformed: u64,
     /// Sessions that had to be renewed.
     pub renewed: u64,
+    /// When the newest of those messages was said that were acknowledged, µs: who answers it lived then.
+    pub newest_answered_us: u64,
     /// From saying something to its acknowledgement, µs.
     pub answers_us: Histogram<u64>,
     /// From a Ping to its Pong, µs.
@@ -122,6 +124,7 @@ impl Tally {
             holes: 0,
             malformed: 0,
             renewed: 0,
+            newest_answered_us: 0,
             answers_us: Histogram::new_with_bounds(1, TIME_US_MAX, HISTOGRAM_DIGITS)?,
             pongs_us: Histogram::new_with_bounds(1, TIME_US_MAX, HISTOGRAM_DIGITS)?,
         })
@@ -683,6 +686,8 @@ impl Crowd {
                 self.heard_of(conversation, seq);
                 self.part_of(number, conversation);
                 let asked_us = self.members[number].take_asked(key);
+                let newest_us = self.tally.newest_answered_us.max(asked_us.unwrap_or(0));
+                self.tally.newest_answered_us = newest_us;
                 if let Some(at_us) = asked_us.filter(|at_us| *at_us >= self.answers_from_us) {
                     let took_us = self.now_us().saturating_sub(at_us);
                     self.tally.answers_us.saturating_record(took_us);
