@@ -10,14 +10,15 @@ use crate::engine::kinds::{Family, Role, Side};
 
 /// What one record is to the engine; `None`: nothing it knows.
 ///
-/// `settled`: the store's cursor is beyond this record, so it was applied and committed before a restart.
+/// `settled`: the store's cursor is beyond this record, so it was applied and committed before a restart. `left_over`:
+/// it lay in the ring when this backend came.
 #[must_use]
 pub fn decode<'a>(
     gateway: u64,
     shard: u16,
     header: &RecordHeader,
     payload: &'a [u8],
-    settled: bool,
+    (settled, left_over): (bool, bool),
 ) -> Option<Input<'a>> {
     let address = Address {
         gateway,
@@ -54,6 +55,7 @@ pub fn decode<'a>(
                 kind,
                 payload,
                 settled,
+                left_over,
             }))
         }
         bus::CLOSED => Some(Input::Closed { address }),

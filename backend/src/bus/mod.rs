@@ -126,7 +126,11 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 continue;
             }
             let ports = (0..link.shards())
-                .map(|shard| Port::new(self.stored_cursors.remove(&(instance, shard)).unwrap_or(0)))
+                .map(|shard| {
+                    let stored = self.stored_cursors.remove(&(instance, shard));
+                    let left_over_to = link.to_backend(shard).published();
+                    Port::new(stored.unwrap_or(0), left_over_to)
+                })
                 .collect();
             self.attached.insert(
                 instance,

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use shm_bus::{Claimed, Producer, RecordHeader, record_span_bytes};
+use shm_bus::{Claimed, Position, Producer, RecordHeader, record_span_bytes};
 
 use crate::engine::connections::ConnectionKey;
 
@@ -28,10 +28,12 @@ pub struct Port {
     pub read_to: u64,
     /// The newest position that the store has.
     pub stored: u64,
+    /// What lay in the ring when this backend came ends here: an earlier one may have answered it.
+    pub left_over_to: u64,
     /// Something was taken since the last release.
     pub taken: bool,
     /// Position to release to once the running turn is published.
-    pub release_to: Option<shm_bus::Position>,
+    pub release_to: Option<Position>,
     /// The producer ended and everything it published was taken, or the ring is beyond reading.
     pub read_to_end: bool,
     /// Bytes promised to answers.
@@ -47,11 +49,12 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port whose ring the store has seen up to `stored`.
+    /// A port whose ring the store has seen up to `stored`, and in which records up to `left_over_to` lie now.
     #[must_use]
-    pub fn new(stored: u64) -> Self {
+    pub fn new(stored: u64, left_over_to: Position) -> Self {
         Self {
             stored,
+            left_over_to: left_over_to.get(),
             ..Self::default()
         }
     }

@@ -313,6 +313,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         };
         let (address, principal, role) = (found.address, found.principal, found.role);
         self.deliveries.insert(connection, address, principal, role);
+        // An announced connection was welcomed by an earlier process. An agent is welcomed again: what that process took
+        // from them, and died before it said so, is not named any more, and leaves their page.
+        let is_silent = announced && role.side() == Side::Visitor;
         let mut states = Vec::new();
         let mut bytes = 0;
         for resume in resumes {
@@ -326,7 +329,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 && states.len() < limits::CONVERSATIONS_PER_WELCOME_MAX;
             self.deliveries
                 .follow(connection, Follow::new(resume.conversation, resume.cursor));
-            if fits && !announced {
+            if fits && !is_silent {
                 bytes += state_bytes;
                 states.push(message::Resumed {
                     state,
@@ -338,7 +341,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 });
             }
         }
-        if !announced {
+        if !is_silent {
             let agent = engine
                 .agents()
                 .get(principal)

@@ -101,6 +101,8 @@ pub struct Envelope<'a> {
     pub payload: &'a [u8],
     /// It was applied and committed before a restart: it changes nothing and is answered from what is known.
     pub settled: bool,
+    /// It lay in the ring when this process began: an earlier one may have answered it, though it committed nothing.
+    pub left_over: bool,
 }
 
 /// A written input that cannot be read.
@@ -253,7 +255,8 @@ fn write_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
     write_address(out, envelope.address);
     out.extend_from_slice(&envelope.principal.0.to_le_bytes());
     out.extend_from_slice(&envelope.session.to_le_bytes());
-    out.extend_from_slice(&[envelope.kind, u8::from(envelope.settled)]);
+    out.extend_from_slice(&[envelope.kind]);
+    out.push(u8::from(envelope.settled) | u8::from(envelope.left_over) << 1);
     write_bytes(out, envelope.payload);
 }
 
@@ -309,12 +312,15 @@ impl<'a> Reader<'a> {
     }
 
     fn envelope(&mut self) -> Result<Envelope<'a>, Unreadable> {
+        let (address, principal, session) = (self.address()?, Id(self.u128()?), self.u64()?);
+        let (kind, flags) = (self.u8()?, self.u8()?);
         Ok(Envelope {
-            address: self.address()?,
-            principal: Id(self.u128()?),
-            session: self.u64()?,
-            kind: self.u8()?,
-            settled: self.u8()? != 0,
+            address,
+            principal,
+            session,
+            kind,
+            settled: flags & 1 != 0,
+            left_over: flags & 2 != 0,
             payload: self.bytes()?,
         })
     }
@@ -340,6 +346,7 @@ mod tests {
             kind: 3,
             payload: &[1, 2, 3],
             settled: true,
+            left_over: true,
         };
         let by = Actor {
             id: Id(3),

@@ -81,7 +81,9 @@ pub struct Loaded {
     pub visitors: Vec<VisitorRow>,
     /// Every conversation that is not closed, ordered by id.
     pub conversations: Vec<LoadedConversation>,
-    /// Their newest messages: per conversation a gapless run up to its `seq`, ordered by (conversation, seq).
+    /// Those that ended so lately that somebody who is still connected may not have been told.
+    pub lately_closed: Vec<LoadedConversation>,
+    /// The newest messages of both: per conversation a gapless run up to its `seq`, ordered by (conversation, seq).
     pub messages: Vec<MessageRow>,
     /// What the messages' ranges point into.
     pub text: String,

@@ -49,7 +49,7 @@ pub mod write_set;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flatbuffers::FlatBufferBuilder;
 use tidegate_protocol::Id;
@@ -225,6 +225,9 @@ pub struct Engine {
     pub(crate) new_keys: Vec<IdempotencyKeyRow>,
     /// Facts looked up for the running input.
     facts: Vec<(Need, Found)>,
+    /// By who took part: conversations that ended just before this process began. Whoever is announced to it may not
+    /// have been told.
+    pub(crate) lately_closed: BTreeMap<Id, Vec<Id>>,
     pub(crate) builder: FlatBufferBuilder<'static>,
 }
 

@@ -83,6 +83,9 @@ impl Engine {
             Side::Visitor => self.resume_visitor(opened, hello, out),
             Side::Agent => self.resume_agent(opened, hello, out),
         }
+        if opened.announced {
+            self.resume_lately_closed(opened.principal, role.side(), out);
+        }
         let no_longer_theirs = match role.side() {
             Side::Visitor => Vec::new(),
             Side::Agent => self.resume_agents_cursors(opened, hello, out),
@@ -222,6 +225,20 @@ impl Engine {
             let cursor = cursors_of(hello).find(|cursor| cursor.0 == id);
             out.resumes
                 .push(self.resume(key, Side::Agent, cursor, opened.announced));
+        }
+    }
+
+    /// An earlier process may have committed the end of a conversation and died before it told those who are connected.
+    fn resume_lately_closed(&self, principal: Id, side: Side, out: &mut Output) {
+        let ids = self.lately_closed.get(&principal);
+        for key in ids
+            .into_iter()
+            .flatten()
+            .filter_map(|&id| self.conversations.find(id))
+        {
+            if self.conversations.at(key).side_of(principal) == Some(side) {
+                out.resumes.push(self.resume(key, side, None, true));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! How the engine comes to stand where it stood: from what the store kept.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use flatbuffers::FlatBufferBuilder;
 use tidegate_protocol::Id;
@@ -59,6 +59,7 @@ impl Engine {
             new_keys: Vec::new(),
             facts: Vec::new(),
             builder: FlatBufferBuilder::new(),
+            lately_closed: BTreeMap::new(),
             rules,
         };
         engine.restore_agents(&loaded.agents, &loaded.agent_statuses);
@@ -92,6 +93,17 @@ impl Engine {
                 Status::Closed => {}
             }
             engine.watch_visitor(key);
+        }
+        for conversation in loaded.lately_closed {
+            let row = &conversation.row;
+            for principal in [Some(row.visitor), row.agent].into_iter().flatten() {
+                let theirs = engine.lately_closed.entry(principal).or_default();
+                theirs.push(row.id);
+            }
+            if let Some(row) = names.get(&row.visitor) {
+                engine.people.entry(row.id).name = row.name.as_str().into();
+            }
+            engine.restore(conversation);
         }
         waiting.sort_unstable();
         for ((order, _), key) in waiting {

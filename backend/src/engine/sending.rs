@@ -219,6 +219,12 @@ impl Engine {
                     self.remember_last(principal, id, key, seq, out);
                 }
                 Err(Stop::Need(need)) => return Err(need),
+                // An earlier process may have refused it already, and the client used this number for something else: a
+                // second refusal would be taken for that one's. Asked again, it is refused for good.
+                Err(Stop::Refused(_)) if envelope.left_over => {
+                    result.outcome = Outcome::Busy;
+                    result.reason = Reason::Busy;
+                }
                 Err(Stop::Refused(refusal)) => {
                     self.count_refusal(refusal.reason);
                     result.refused(&refusal);

@@ -28,6 +28,12 @@ const MESSAGES_MAX: usize = 16_384;
 /// Bytes that a message costs beside its texts.
 const MESSAGE_BYTES: usize = size_of::<MessageRow>();
 
+/// Conversations that ended at most so long before the newest thing that is stored are loaded as well: somebody who
+/// is still connected may not have been told. Who does not hear for longer is closed as half-open.
+const LATELY_US: u64 = 120_000_000;
+/// Of the newest conversations at most so many are looked at for it.
+const LATELY_CLOSED_MAX: u32 = 4_096;
+
 /// Reads it all.
 pub fn load(
     connection: &Connection,
@@ -107,8 +113,12 @@ pub fn load(
             .conversations
             .push(find::with_state(connection, row)?);
     }
+<<<<<<< HEAD
     messages(connection, &mut loaded, bounds.window_bytes_max)?;
     let counted = figures(connection)?;
+=======
+    let counted = recount(connection)?;
+>>>>>>> ed39bc9 (wip)
     loaded.ledger = counted.ledger;
     if let Some(stored) = counted.stored
         && stored != counted.ledger
@@ -127,14 +137,44 @@ pub fn load(
         |row| rows::bits(row, 0),
     )?;
     loaded.clock_floor_us = counted.newest_at_us.max(newest_conversation_at_us);
+    lately_closed(connection, &mut loaded)?;
+    messages(connection, &mut loaded, bounds.window_bytes_max)?;
     drop(snapshot);
     Ok(loaded)
 }
 
-/// Newest messages of the open conversations that a side lacks, within the bounds; conversations in which somebody
+/// Conversations that have just ended, with the names of their visitors.
+fn lately_closed(connection: &Connection, loaded: &mut Loaded) -> Result<()> {
+    let since_us = loaded.clock_floor_us.saturating_sub(LATELY_US);
+    let newest = all(
+        connection,
+        &format!(
+            "SELECT {} FROM conversation WHERE status = {} ORDER BY id DESC LIMIT {LATELY_CLOSED_MAX}",
+            rows::CONVERSATION,
+            Status::Closed.code()
+        ),
+        rows::conversation,
+    )?;
+    for row in newest
+        .into_iter()
+        .filter(|row| row.closed_at_us >= since_us)
+    {
+        let visitor = row.visitor;
+        if loaded.visitors.iter().all(|known| known.id != visitor) {
+            loaded.visitors.extend(find::visitor(connection, visitor)?);
+        }
+        loaded
+            .lately_closed
+            .push(find::with_state(connection, row)?);
+    }
+    Ok(())
+}
+
+/// Newest messages of the conversations above that a side lacks, within the bounds; conversations in which somebody
 /// spoke last come first.
 fn messages(connection: &Connection, loaded: &mut Loaded, window_bytes_max: usize) -> Result<()> {
-    let mut newest_first: Vec<&LoadedConversation> = loaded.conversations.iter().collect();
+    let conversations = loaded.conversations.iter().chain(&loaded.lately_closed);
+    let mut newest_first: Vec<&LoadedConversation> = conversations.collect();
     newest_first
         .sort_by_key(|conversation| Reverse((conversation.last_at_us, conversation.row.id)));
     for conversation in newest_first {

@@ -179,11 +179,13 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .attached
             .get(&instance)
             .and_then(|gateway| gateway.ports.get(usize::from(shard)));
-        let (position, stored) = port.map_or((0, 0), |port| (port.read_to, port.stored));
+        let (position, stored, left_over_to) = port.map_or((0, 0, 0), |port| {
+            (port.read_to, port.stored, port.left_over_to)
+        });
         // The copy is lent to the input while the engine, which does not know of copies, is changed.
         let copy = std::mem::take(&mut self.copy);
-        let settled = position <= stored;
-        let applied = match decode(instance, shard, header, copy.payload(), settled) {
+        let again = (position <= stored, position <= left_over_to);
+        let applied = match decode(instance, shard, header, copy.payload(), again) {
             None => {
                 self.bus.tally.records_bad += 1;
                 Ok(())

@@ -217,6 +217,12 @@ impl Consumer {
         Position::from_raw(self.read)
     }
 
+    /// End of the last record that the producer was seen to have published: at this end's beginning, all that was there.
+    #[must_use]
+    pub fn published(&self) -> Position {
+        Position::from_raw(self.published)
+    }
+
     /// How far room was given back.
     #[must_use]
     pub fn released(&self) -> Position {

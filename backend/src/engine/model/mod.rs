@@ -144,6 +144,7 @@ impl World {
             kind: kind as u8,
             payload,
             settled: false,
+            left_over: false,
         }));
     }
 
@@ -280,6 +281,7 @@ impl World {
                 kind: *kind,
                 payload,
                 settled: false,
+                left_over: false,
             })),
             Op::Post { person, nth, key } => {
                 let is_agent = *person < 100;

@@ -1,6 +1,6 @@
 //! The backend dies anywhere in a turn and comes back over the same rings and database.
 
-use tidegate_protocol::{Id, message};
+use tidegate_protocol::{Id, fb, message};
 
 use super::super::Stepped;
 use super::stage::{Client, Stage, close_command, id, number, outcome};
@@ -37,7 +37,7 @@ fn what_was_left_in_the_ring_is_applied_before_anybody_is_announced() {
         "from the stored mark on: nothing was acknowledged"
     );
     assert!(
-        stage.take(&agent, "welcome").is_empty(),
+        stage.take(&visitor, "welcome").is_empty(),
         "it was welcomed by the earlier backend"
     );
     assert_eq!(stage.ledger().to_agent.accepted, 2);
@@ -66,6 +66,66 @@ fn what_was_committed_but_not_published_goes_out_after_the_restart() {
     );
     assert_eq!(stage.seqs(&agent), [4]);
     assert_eq!(stage.ledger().to_agent.accepted, 2);
+}
+
+#[test]
+fn an_end_that_was_committed_but_not_published_is_told_after_the_restart() {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.ack(&visitor, conversation, 3, 0);
+    stage.ack(&agent, conversation, 3, 0);
+    stage.pass(200);
+    stage.send(&agent, 1, conversation, "goodbye");
+    stage.command(&agent, close_command(conversation));
+    let before = stage.turn().step_without_publishing(&mut stage_clock());
+    assert_eq!(before, Stepped::Worked);
+    stage.restart();
+    for client in [&visitor, &agent] {
+        stage.announce(client);
+    }
+    stage.settle();
+    let last = stage.take(&visitor, "conversation_state").pop().unwrap();
+    assert_eq!(
+        (id(&last, "conversation"), last["status"].as_str()),
+        (conversation, Some("closed"))
+    );
+    assert_eq!(stage.seqs(&visitor), [4, 5], "the last words, and the end");
+    let welcome = stage.take(&agent, "welcome").pop().unwrap();
+    let named = &welcome["conversations"][0]["state"];
+    assert_eq!(named["status"].as_str(), Some("closed"), "{welcome}");
+}
+
+#[test]
+fn an_agent_whose_conversation_was_taken_from_them_in_an_unpublished_turn_is_told_after_the_restart()
+ {
+    let mut stage = Stage::new();
+    let (agent, visitor, conversation) = chat(&mut stage);
+    let other = stage.agent(2);
+    stage.enter(&other);
+    let take = message::Command {
+        request: 9,
+        op: fb::CommandOp::Transfer,
+        conversation,
+        agent: Id(2),
+        ..message::Command::default()
+    };
+    stage.command(&agent, take);
+    let before = stage.turn().step_without_publishing(&mut stage_clock());
+    assert_eq!(before, Stepped::Worked);
+    stage.restart();
+    for client in [&visitor, &agent, &other] {
+        stage.announce(client);
+    }
+    stage.settle();
+    let welcome = stage.take(&agent, "welcome").pop().unwrap();
+    let named = welcome["conversations"].as_array();
+    assert!(
+        named.is_none_or(Vec::is_empty),
+        "nothing is theirs: {welcome}"
+    );
+    let welcome = stage.take(&other, "welcome").pop().unwrap();
+    let named = &welcome["conversations"][0]["state"];
+    assert_eq!(id(named, "conversation"), conversation, "{welcome}");
 }
 
 #[test]
@@ -136,6 +196,28 @@ fn a_refused_send_below_the_cursor_is_not_accepted_after_the_restart() {
         result["outcome"], "busy",
         "nothing was remembered, nothing is accepted: {result}"
     );
+}
+
+#[test]
+fn a_send_that_was_refused_before_a_death_is_not_refused_a_second_time() {
+    let mut stage = Stage::new();
+    let (agent, _, _) = chat(&mut stage);
+    // Nothing is stored in this turn: a process that dies behind its answers leaves no trace of it.
+    stage.send(&agent, 1, Id(12_345), "to nobody");
+    let _ = stage.turn().step_without_publishing(&mut stage_clock());
+    stage.restart();
+    stage.announce(&agent);
+    stage.settle();
+    let result = stage.take(&agent, "send_result").pop().unwrap();
+    assert_eq!(
+        outcome(&result),
+        "busy",
+        "the client may have been told, and have said something else under this number: {result}"
+    );
+    stage.send(&agent, 1, Id(12_345), "to nobody");
+    stage.settle();
+    let result = stage.take(&agent, "send_result").pop().unwrap();
+    assert_eq!(outcome(&result), "refused", "asked again: {result}");
 }
 
 #[test]
