@@ -113,12 +113,7 @@ pub fn load(
             .conversations
             .push(find::with_state(connection, row)?);
     }
-<<<<<<< HEAD
-    messages(connection, &mut loaded, bounds.window_bytes_max)?;
     let counted = figures(connection)?;
-=======
-    let counted = recount(connection)?;
->>>>>>> ed39bc9 (wip)
     loaded.ledger = counted.ledger;
     if let Some(stored) = counted.stored
         && stored != counted.ledger

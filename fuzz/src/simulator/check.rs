@@ -41,6 +41,14 @@ pub fn compare(
     Ok(sums)
 }
 
+/// At any time: the engine's stored counters agree with the rows. A database that cannot be read now says nothing.
+///
+/// # Errors
+/// They do not.
+pub fn ledger_agrees(place: &Place) -> Result<(), String> {
+    recount_in(place).map_or(Ok(()), |recount| recount.check())
+}
+
 /// The loss ledger, counted from the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {

@@ -3,6 +3,7 @@
 use tidegate_protocol::token::{self, Claims};
 use tidegate_protocol::{Id, fb};
 
+use super::hostile::Hostile;
 use super::network::{End, Manners, Reading};
 use super::person::{Person, Side};
 use super::plan::START_US;
@@ -39,6 +40,12 @@ impl World {
             let wild = Wild::new(Id(next), token, &mut self.dice);
             self.seat(Box::new(wild));
         }
+        for _ in 0..self.plan.hostile {
+            next += 1;
+            let token = self.token(Id(next), fb::Role::Visitor);
+            let hostile = Hostile::new(token, &mut self.dice);
+            self.seat(Box::new(hostile));
+        }
     }
 
     fn seat(&mut self, speaker: Box<dyn Speaker>) {
@@ -74,6 +81,7 @@ impl World {
             now_us: self.now_us,
             dice: &mut self.dice,
             oracle: &mut self.oracle,
+            trace: &mut self.trace,
             output: &mut seat.unsent,
             wants: &mut wants,
         };
@@ -158,7 +166,8 @@ impl World {
         let mut bytes = Vec::new();
         // Each read may lead to another line.
         while let Some(line) = self.seats[client].line {
-            if self.seats[client].deaf_until_us > self.now_us {
+            let seat = &self.seats[client];
+            if seat.deaf_until_us > self.now_us || !seat.speaker.reads() {
                 return;
             }
             bytes.clear();

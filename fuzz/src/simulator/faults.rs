@@ -24,6 +24,12 @@ pub enum Fault {
     Storm,
     /// The wall clock is set to another time.
     ClockStepped,
+    /// A write to the disk, or the writer's lock, fails: once, some times, or until it is healed.
+    DiskFails,
+    /// A synchronisation fails: nobody knows what is on the disk, so the backend ends.
+    SyncFails,
+    /// The machine loses power: every process, the bus, and what was not synchronised.
+    PowerLost,
     /// The database's log is emptied.
     Checkpoint,
 }
@@ -39,7 +45,10 @@ const KINDS: &[(Fault, u64)] = &[
     (Fault::ReaderSlow, 3),
     (Fault::Storm, 1),
     (Fault::ClockStepped, 1),
-    (Fault::Checkpoint, 1),
+    (Fault::DiskFails, 4),
+    (Fault::SyncFails, 1),
+    (Fault::PowerLost, 1),
+    (Fault::Checkpoint, 2),
 ];
 
 /// The kinds of one run.

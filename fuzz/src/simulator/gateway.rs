@@ -24,6 +24,9 @@ const VISIT_US: u64 = 100_000;
 /// Completions that are handed out in one round.
 const ROUND_COMPLETIONS_MAX: usize = 64;
 
+/// What one round may queue beyond the bound of all queues, before the largest are cut off.
+const ROUND_OUT_BYTES_MAX: u64 = 1 << 20;
+
 /// Sizes of a gateway.
 #[derive(Clone, Debug)]
 pub struct Sizes {
@@ -70,6 +73,8 @@ pub struct Gateway {
     pub instance: u64,
     /// Its clock minus the true time, µs.
     offset_us: i64,
+    /// Bytes to send, parked, collected: of a shard, with what one round may queue beyond.
+    bounds: [u64; 3],
     _segment: GatewaySegment,
 }
 
@@ -117,6 +122,11 @@ impl Gateway {
             shards,
             instance: segment.instance().get(),
             offset_us: wall_us.cast_signed() - now_us.cast_signed(),
+            bounds: [
+                u64::from(config.out_bytes_max) + ROUND_OUT_BYTES_MAX,
+                u64::from(config.parked_bytes_max),
+                config.collect_bytes_max,
+            ],
             _segment: segment,
         }
     }
@@ -162,6 +172,18 @@ impl Gateway {
         }
         shard.end_round(driver);
         driver.pump(network, now_us);
+        let bounds = shard.counts();
+        let held = [bounds.out_bytes, bounds.parked_bytes, bounds.collect_bytes];
+        if held
+            .iter()
+            .zip(&self.bounds)
+            .any(|(held, bound)| held > bound)
+        {
+            return Err(format!(
+                "it holds {held:?} bytes to send, parked and collected; bounds are {:?}",
+                self.bounds
+            ));
+        }
         if let Some(broken) = &driver.broken {
             return Err(format!("the driver's contract is broken: {broken}"));
         }

@@ -1,6 +1,42 @@
 //! The whole system in one process and one thread, in virtual time, from one seed: clients, gateways, the bus, the
-//! backend with its store. All of it is the shipped code; simulated are the network, the kernel's part of a shard
-//! (`gateway::driver::Driver`), clocks, chance, and the moment at which a process dies.
+//! backend with its store.
+//!
+//! ```text
+//!   Person (bench::client)  Wild  Hostile            speaker, crowd        what clients do and learn
+//!        │ bytes                                     network               cut, late, dead, reset
+//!   SimulatedDriver ── Shard<Chat>                   driver, gateway       the kernel's part of a shard
+//!        │ shm-bus, in a directory of its own
+//!   Seat ── Turn ── SqliteStore                      backend
+//!        │ vfs
+//!   SimulatedDisk                                    backend::store::vfs   fails, loses power
+//! ```
+//!
+//! | shipped code | simulated |
+//! | --- | --- |
+//! | `gateway::shard`, `gateway::chat` | the driver: buffers, completions, sockets |
+//! | `shm-bus`: segments, rings, locks, doorbells, in files | which process runs when; instance ids come from the seed |
+//! | `backend::turn`, engine, bus, `SqliteStore` with SQLite | the disk; the checkpointer's and the readers' threads |
+//! | `bench::client`, with the SDK's delivery contract | TCP, and the people |
+//!
+//! **Time and order.** Whoever acts is an event with a time ([`world`]); a shard's round, a step of the turn, a client's
+//! look at its socket. A process sleeps as the real one does, and is woken by its deadline, by its sockets, or by its doorbell:
+//! a wake-up that gets lost is a stall that shows. All chance is [`dice`] from the seed; the clocks of processes are set
+//! from a wall clock that may be stepped.
+//!
+//! **Death.** A process dies at the named points of `shm_bus::fault`, which unwind here ([`processes`]); then its disk is
+//! cut off, what it held is dropped, its sockets are closed as the kernel does it, and the supervisor starts it again. All
+//! points of the turn and of the rings are met, on either side.
+//!
+//! **What goes wrong** is listed in [`faults`]: each kind is on in half of the runs. Beside it there are clients that
+//! speak as they like ([`wild`]) and clients that mean harm ([`hostile`]).
+//!
+//! **What is checked.** While it runs: two people never read different things at one place, the first answer stands, a
+//! receiver's sequence has no silent gap, nobody is shown a conversation that was never theirs, no agent has more than they
+//! can, memory stays within its bounds, the driver's contract holds, nothing panics. At each start of a backend: the
+//! ledger's counters agree with the rows. In the end everything is put right ([`strike`]), everybody finishes, and the
+//! database, read anew, is compared with what everybody was told ([`check`]).
+//!
+//! `scripts/simulate` runs it; a failing seed prints the command that replays it aloud.
 
 mod backend;
 mod check;
@@ -9,6 +45,7 @@ mod dice;
 mod driver;
 mod faults;
 mod gateway;
+mod hostile;
 mod network;
 mod oracle;
 mod person;

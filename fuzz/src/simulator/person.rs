@@ -211,6 +211,7 @@ impl Person {
     }
 
     fn learn(&mut self, event: Event, around: &mut Surroundings<'_>) {
+        self.tell(&event, around);
         match event {
             Event::Connect => around.wants.push(Want::Connect),
             Event::Disconnect => around.wants.push(Want::Disconnect),
@@ -270,6 +271,23 @@ impl Person {
             }
             Event::State(state) => self.see_state(&state, around),
             _ => {}
+        }
+    }
+
+    /// For who reads along.
+    fn tell(&self, event: &Event, around: &mut Surroundings<'_>) {
+        let who = self.name();
+        match event {
+            Event::Message(message) => around.trace.note(
+                around.now_us,
+                format_args!(
+                    "{who} reads {} {} {:?}",
+                    message.conversation, message.seq, message.system
+                ),
+            ),
+            event => around
+                .trace
+                .note(around.now_us, format_args!("{who} learns {event:?}")),
         }
     }
 
@@ -396,7 +414,7 @@ fn status(status: fb::AgentStatus) -> message::Command {
 
 impl Speaker for Person {
     fn name(&self) -> String {
-        format!("{:?} {}", self.side, self.principal)
+        format!("{:?} {}", self.side, self.principal.0)
     }
 
     fn connected(&mut self, around: &mut Surroundings<'_>) {

@@ -29,6 +29,8 @@ pub struct Plan {
     pub agent_capacities: Vec<u32>,
     /// Clients that speak the protocol as they like.
     pub wild: usize,
+    /// Clients that mean harm.
+    pub hostile: usize,
     /// How long things go wrong, µs.
     pub storm_us: u64,
     /// What may go wrong.
@@ -54,6 +56,7 @@ impl Plan {
                 .map(|_| u32::try_from(dice.between(1, 3)).expect("few"))
                 .collect(),
             wild: usize::try_from(dice.below(3)).expect("few"),
+            hostile: usize::try_from(dice.below(3)).expect("few"),
             storm_us: dice.between(2_000, 20_000) * 1_000,
             menu,
         }
@@ -114,7 +117,11 @@ fn backend_start(dice: &mut Dice) -> backend::Start {
                 cache_bytes: 1 << 20,
                 mmap_bytes: 0,
             },
-            synchronous: Synchronous::Normal,
+            synchronous: if dice.permille(500) {
+                Synchronous::Full
+            } else {
+                Synchronous::Normal
+            },
             wal_bytes_max: 64 << 20,
             checkpoint_every_ms: 0,
             bounds: LoadBounds {

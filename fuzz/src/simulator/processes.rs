@@ -3,14 +3,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use shm_bus::BusDirectory;
 use shm_bus::fault::{self, Died};
 use tidegate_backend::app::command::HttpCommand;
+use tidegate_backend::engine::conversation::ConversationKey;
 use tidegate_backend::engine::kinds::Role;
 use tidegate_backend::engine::rows::AgentRow;
 use tidegate_backend::store::vfs::Crash;
 use tidegate_protocol::Id;
 
 use super::backend::{self, Backend};
+use super::check;
 use super::gateway::{self, Gateway};
 use super::network::End;
 use super::plan::START_US;
@@ -54,6 +57,12 @@ impl World {
     // --- the backend ------------------------------------------------------------------------------------------------
 
     pub(super) fn start_backend(&mut self) {
+        let place = self.disk.options(self.plan.backend.store.clone()).place;
+        if self.figures.backend_deaths > 0
+            && let Err(error) = check::ledger_agrees(&place)
+        {
+            self.oracle.fail(error);
+        }
         let (now_us, wall_us) = (self.now_us, self.wall_us());
         let suspect = self.suspect.take();
         let started = Backend::start(
@@ -81,6 +90,18 @@ impl World {
                 self.backend_comes_back();
             }
         }
+    }
+
+    /// Everything ends at once, and memory is gone; the disk keeps what it had to.
+    pub(super) fn lose_power(&mut self) {
+        self.kill_backend("power is lost");
+        self.disk.crash(Crash::Power);
+        for post in 0..self.posts.len() {
+            self.kill_gateway(post, "power is lost");
+        }
+        self.buses += 1;
+        let path = self.directory.path().join(format!("bus-{}", self.buses));
+        self.bus = BusDirectory::open_or_create(path).expect("a bus");
     }
 
     fn backend_comes_back(&mut self) {
@@ -131,7 +152,9 @@ impl World {
             }
             Ended::Stepped(Err(error)) => {
                 self.suspect = Some(backend.broken(&error));
-                self.oracle.fail(format!("the turn broke: {error}"));
+                if !self.may_break {
+                    self.oracle.fail(format!("the turn broke: {error}"));
+                }
                 self.kill_backend("it broke");
             }
             Ended::Killed(point) => self.kill_backend(&point),
@@ -156,17 +179,14 @@ impl World {
                     agent.row.capacity
                 ));
             }
-            for &key in &agent.open {
-                let key = tidegate_backend::engine::conversation::ConversationKey(key);
-                if let Some(conversation) = engine.conversations().get(key) {
-                    let pair = (agent.row.id, conversation.row.id);
-                    self.oracle.assigned.insert(pair);
-                    let visitor = conversation.row.visitor;
-                    self.oracle
-                        .visitor_of
-                        .entry(conversation.row.id)
-                        .or_insert(visitor);
-                }
+        }
+        let keys = 0..u32::try_from(engine.conversations().keys_end()).expect("few");
+        for conversation in keys.filter_map(|key| engine.conversations().get(ConversationKey(key)))
+        {
+            let row = &conversation.row;
+            self.oracle.visitor_of.entry(row.id).or_insert(row.visitor);
+            if let Some(agent) = row.agent {
+                self.oracle.assigned.insert((agent, row.id));
             }
         }
     }

@@ -5,6 +5,7 @@ use tidegate_backend::engine::Engine;
 use super::dice::Dice;
 use super::network::LineId;
 use super::oracle::Oracle;
+use super::trace::Trace;
 
 /// What a client wants of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Surroundings<'a> {
     pub dice: &'a mut Dice,
     /// Hears what everybody was told.
     pub oracle: &'a mut Oracle,
+    /// What it learns, for who reads along.
+    pub trace: &'a mut Trace,
     /// Bytes for the socket.
     pub output: &'a mut Vec<u8>,
     /// In order.
@@ -47,6 +50,10 @@ pub trait Speaker {
     fn wake_at_us(&self) -> u64;
     /// Nothing goes wrong any more: it stops making trouble, finishes what it began, and begins nothing new.
     fn settle(&mut self);
+    /// Whether it takes what the line brings.
+    fn reads(&self) -> bool {
+        true
+    }
     /// Whether it has nothing left to do; if not, what.
     fn unfinished(&self, engine: &Engine) -> Option<String>;
 }

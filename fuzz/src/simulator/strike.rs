@@ -1,5 +1,8 @@
 //! How each fault strikes the world, and how all of them are put right.
 
+use tidegate_backend::config::Synchronous;
+use tidegate_backend::store::vfs::{self as disk, Failure, Operation};
+
 use super::faults::Fault;
 use super::network::LineId;
 use super::plan::START_US;
@@ -12,6 +15,8 @@ const POINTS_MAX: u64 = 60;
 const STALL_US_MAX: u64 = 5_000_000;
 /// A client reads nothing for at most so long, µs.
 const DEAF_US_MAX: u64 = 10_000_000;
+/// A disk that fails is mended after at most so long, µs.
+const MEND_US_MAX: u64 = 5_000_000;
 /// The wall clock is stepped by at most so much, either way, s.
 const STEP_S_MAX: u64 = 3_600;
 /// Everything is quiet after so long without faults, or never will be, µs.
@@ -87,6 +92,19 @@ impl World {
                 let most_us = (STEP_S_MAX * 1_000_000).cast_signed();
                 self.wall_offset_us = step_us.cast_signed() - most_us;
             }
+            Fault::DiskFails => self.fail_disk(),
+            Fault::SyncFails => {
+                self.may_break = true;
+                let nth = self.dice.scale(1, 20);
+                let fault = disk::Fault::once(Operation::Sync, nth, Failure::Io);
+                self.disk.fail(fault);
+            }
+            Fault::PowerLost => {
+                // What NORMAL promises then is another thing: `backend/tests/store_loses_power.rs`.
+                if self.plan.backend.store.synchronous == Synchronous::Full {
+                    self.lose_power();
+                }
+            }
             Fault::Checkpoint => {
                 if let Some(backend) = &mut self.backend {
                     // Readers may be in its way; then another time.
@@ -94,6 +112,28 @@ impl World {
                 }
             }
         }
+    }
+
+    fn fail_disk(&mut self) {
+        let failures = [
+            (Operation::Write, Failure::Full),
+            (Operation::Write, Failure::Io),
+            (Operation::Lock, Failure::Busy),
+        ];
+        let &(operation, failure) = self.dice.pick(&failures);
+        let times = match self.dice.below(3) {
+            0 => 1,
+            1 => self.dice.scale(2, 50),
+            _ => u64::MAX,
+        };
+        self.disk.fail(disk::Fault {
+            operation,
+            failure,
+            nth: self.dice.scale(1, 30),
+            times,
+        });
+        let mended_us = self.now_us + self.dice.scale(10_000, MEND_US_MAX);
+        self.plan_next(mended_us, Actor::Disk);
     }
 
     fn any_line(&mut self) -> Option<LineId> {
@@ -105,6 +145,8 @@ impl World {
     pub(super) fn settle(&mut self) {
         note!(self, "all is put right");
         self.settling = true;
+        self.disk.heal();
+        self.may_break = false;
         self.backend_armed = 0;
         self.backend_stalled_until_us = 0;
         self.wake(self.now_us, Actor::Backend);
@@ -134,7 +176,11 @@ impl World {
             return;
         }
         match self.unfinished() {
-            None => note!(self, "all is quiet"),
+            // Marks are written a moment later.
+            None => {
+                note!(self, "all is quiet");
+                self.run_until(self.now_us + LOOK_US, |_| false);
+            }
             Some(what) => self.oracle.fail(format!(
                 "{} s after all was put right there is still something to do: {what}",
                 SETTLE_US_MAX / 1_000_000

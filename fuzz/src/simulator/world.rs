@@ -35,6 +35,8 @@ pub(super) enum Actor {
     Client(usize),
     /// The next fault.
     Fault,
+    /// A disk that fails is mended.
+    Disk,
 }
 
 /// Why somebody acts.
@@ -75,6 +77,10 @@ pub struct World {
     pub(super) backend_armed: u64,
     pub(super) backend_stalled_until_us: u64,
     pub(super) suspect: Option<Suspect>,
+    /// A synchronisation was made to fail: the backend may end with a sentence.
+    pub(super) may_break: bool,
+    /// How many buses there were.
+    pub(super) buses: u32,
     pub(super) seats: Vec<Seat>,
     pub(super) oracle: Oracle,
     /// What goes wrong was put right, and nothing new is begun.
@@ -85,7 +91,7 @@ pub struct World {
     /// When each wants to act by itself; what it wanted before is void.
     due_us: BTreeMap<Actor, u64>,
     /// Where the bus is, for as long as the world is.
-    _directory: TempDir,
+    pub(super) directory: TempDir,
 }
 
 /// What happened how often.
@@ -140,6 +146,8 @@ impl World {
             backend_armed: 0,
             backend_stalled_until_us: 0,
             suspect: None,
+            may_break: false,
+            buses: 1,
             seats: Vec::new(),
             oracle: Oracle::default(),
             settling: false,
@@ -147,7 +155,7 @@ impl World {
             queue: BinaryHeap::new(),
             asked: 0,
             due_us: BTreeMap::new(),
-            _directory: directory,
+            directory,
         };
         let kinds: Vec<_> = world.plan.menu.kinds().collect();
         note!(world, "seed {seed}: {kinds:?}");
@@ -239,6 +247,7 @@ impl World {
                 Actor::Shard(post, shard) => self.shard_acts(post, shard),
                 Actor::Client(client) => self.client_acts(client),
                 Actor::Fault => self.fault_strikes(),
+                Actor::Disk => self.disk.heal(),
             }
             self.pass_wakes_on();
             if done(self) {
