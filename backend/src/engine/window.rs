@@ -37,7 +37,9 @@ pub struct Left {
 /// The arena.
 #[derive(Debug)]
 pub struct Window {
-    bytes: Box<[u8]>,
+    /// Its length grows to `bytes_max` in the first round and stays; its capacity is that from the beginning.
+    bytes: Vec<u8>,
+    bytes_max: usize,
     base: u64,
     head: u64,
 }
@@ -47,12 +49,14 @@ fn round_up(bytes: usize) -> usize {
 }
 
 impl Window {
-    /// An arena of `bytes` (at least room for a few of the longest messages). Untouched pages cost nothing.
+    /// An arena of `bytes` (at least room for a few of the longest messages). What was never written costs no memory:
+    /// to ask the allocator for zeroes would not do, it writes them where it has used the place before.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let bytes = round_up(bytes.max(256 << 10));
         Self {
-            bytes: vec![0; bytes].into_boxed_slice(),
+            bytes: Vec::with_capacity(bytes),
+            bytes_max: bytes,
             base: 0,
             head: 0,
         }
@@ -63,7 +67,7 @@ impl Window {
         reason = "the remainder is below a usize"
     )]
     fn index(&self, position: u64) -> usize {
-        (position % self.bytes.len() as u64) as usize
+        (position % self.bytes_max as u64) as usize
     }
 
     /// Keeps a message and says where; `left` is told of every entry that had to go. A message longer than the
@@ -77,26 +81,35 @@ impl Window {
         mut left: impl FnMut(Left),
     ) -> u64 {
         let need = HEADER_BYTES + round_up(payload.len());
-        let to_end = self.bytes.len() - self.index(self.head);
+        let to_end = self.bytes_max - self.index(self.head);
         let skipped = if to_end < need { to_end } else { 0 };
-        while self.head + (skipped + need) as u64 - self.base > self.bytes.len() as u64 {
+        while self.head + (skipped + need) as u64 - self.base > self.bytes_max as u64 {
             self.drop_oldest(&mut left);
         }
         if skipped > 0 {
             // A skipped end shorter than a header is recognised by its length alone.
             if skipped >= HEADER_BYTES {
                 let at = self.index(self.head);
+                self.reach(at + HEADER_BYTES);
                 self.write_header(at, u32::MAX, 0, 0, 0);
             }
             self.head += skipped as u64;
         }
         let position = self.head;
         let at = self.index(position);
+        self.reach(at + need);
         let side = to.map_or(0, |side| side.code() + 1);
         self.write_header(at, owner, payload.len(), side, at_us);
         self.bytes[at + HEADER_BYTES..at + HEADER_BYTES + payload.len()].copy_from_slice(payload);
         self.head += need as u64;
         position
+    }
+
+    /// Bytes up to here are there; never a reallocation.
+    fn reach(&mut self, end: usize) {
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
     }
 
     fn write_header(&mut self, at: usize, owner: u32, payload_bytes: usize, side: u8, at_us: u64) {
@@ -118,7 +131,7 @@ impl Window {
 
     fn drop_oldest(&mut self, left: &mut impl FnMut(Left)) {
         let at = self.index(self.base);
-        let to_end = self.bytes.len() - at;
+        let to_end = self.bytes_max - at;
         if to_end < HEADER_BYTES || self.word(at + 4) == u32::MAX {
             self.base += to_end as u64;
             return;
@@ -161,6 +174,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn memory_is_touched_as_it_is_written_and_never_moves() {
+        let mut window = Window::new(64 << 20);
+        assert_eq!(window.bytes.len(), 0);
+        let place = window.bytes.as_ptr();
+        for _ in 0..100 {
+            window.push(1, None, 7, &[7; 1_000], |_| {});
+        }
+        assert_eq!(window.bytes.len(), 100 * 1_024);
+        assert_eq!(window.bytes.as_ptr(), place);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
