@@ -17,6 +17,10 @@ use tidegate_protocol::{Codec, Envelope, Id, Kind, View, fb, message, verify};
 /// Malformed things that a connection may send; the last of them closes it. Forgiven by halves with each heartbeat.
 pub const STRIKES_MAX: u8 = 8;
 
+/// Typing that follows the last of its connection sooner is dropped: nobody types so fast, and a ring full of it would
+/// be ahead of everybody's messages.
+pub const TYPING_MS_MIN: u32 = 100;
+
 /// What became of one envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -187,8 +191,17 @@ impl Chat {
         view: &View<'_>,
         payload: &[u8],
     ) -> Step {
-        if let (View::Ack(_), Some(peer)) = (view, self.peers.by_id(id)) {
-            peer.flags.clear(Flags::UNACKNOWLEDGED);
+        let now = moment(io.now());
+        match (view, self.peers.by_id(id)) {
+            (View::Ack(_), Some(peer)) => peer.flags.clear(Flags::UNACKNOWLEDGED),
+            (View::Typing(_), Some(peer)) => {
+                if now.since_ms(peer.typed_at) < TYPING_MS_MIN {
+                    self.link.count(Tally::TypingDropped);
+                    return Step::Taken;
+                }
+                peer.typed_at = now;
+            }
+            _ => {}
         }
         match self.place_envelope(id, view.kind(), payload) {
             Placed::Yes => {

@@ -144,6 +144,8 @@ pub struct Peer {
     pub since: Moment,
     /// When the message that the shard keeps was first offered.
     pub parked_since: Moment,
+    /// When it was last heard typing.
+    pub typed_at: Moment,
     /// The backend (by the count of [`announce`](super::announce)) that knows this connection.
     pub known_to: u16,
     /// The token's role.
@@ -175,6 +177,7 @@ impl Peer {
             expires_at_s: 0,
             since: Moment(0),
             parked_since: Moment(0),
+            typed_at: Moment(0),
             known_to: 0,
             role: fb::Role::Visitor,
             codec: Codec::Json,
@@ -198,6 +201,7 @@ impl Peer {
             network,
             pulse: Pulse::new(now, interval_ms),
             since: now,
+            typed_at: now,
             phase: Phase::Upgraded,
             ..Peer::free()
         }

@@ -143,6 +143,25 @@ fn acknowledgements_are_merged_and_typing_is_dropped_and_neither_parks() {
 }
 
 #[test]
+fn of_typing_without_pause_the_ring_gets_ten_a_second() {
+    let mut stage = stage();
+    stage.greet(id(0, 1), VISITOR, fb::Role::Visitor);
+    stage.after_ms(1_000);
+    stage.take_all();
+    let typing = message::Typing {
+        conversation: Id(9),
+        active: true,
+    };
+    let typing = envelope(Kind::Typing, |b| typing.encode(b).to_vec());
+    for _ in 0..1_000 {
+        assert_eq!(stage.say(id(0, 1), &typing), Taken::Yes);
+        stage.after_ms(1);
+    }
+    assert_eq!(stage.take_all().len(), 10);
+    assert_eq!(stage.chat.counted(Tally::TypingDropped), 990);
+}
+
+#[test]
 fn opened_and_closed_are_never_lost_however_full_the_ring_is() {
     let mut stage = stage();
     stage.greet(id(0, 1), VISITOR, fb::Role::Visitor);
