@@ -1,5 +1,7 @@
 //! How a gateway or a backend begins as a process: its log, its signals, and what it owes to the supervisor.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
@@ -25,8 +27,29 @@ fn die_with_supervisor() {
     }
 }
 
-/// Starts log lines and signals of this process, ties it to its supervisor, and makes it end with a sentence when a bus
-/// file is truncated. `stop` is called, on a thread of its own, each time that the process is told to stop.
+/// Between two times that freed memory is given back to the system.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
+
+/// Gives freed memory back to the system while nobody allocates: the allocator does it only as it goes about its work,
+/// so that after a storm a quiet gateway would keep what the longest messages took.
+fn give_memory_back() -> Result<()> {
+    #[expect(unsafe_code, reason = "mimalloc's function for it is C")]
+    // SAFETY: this is its declaration in mimalloc.h; the program's allocator is mimalloc.
+    unsafe extern "C" {
+        safe fn mi_collect(force: bool);
+    }
+    let rounds = move || loop {
+        std::thread::sleep(GIVE_BACK_EVERY);
+        mi_collect(false);
+    };
+    let thread = std::thread::Builder::new().name("memory".to_owned());
+    thread.spawn(rounds).context("cannot start a thread")?;
+    Ok(())
+}
+
+/// Starts log lines and signals of this process, ties it to its supervisor, gives its freed memory back, and makes it end
+/// with a sentence when a bus file is truncated. `stop` is called, on a thread of its own, each time that the process is
+/// told to stop.
 pub fn begin(settings: &Settings, stop: impl Fn() + Send + 'static) -> Result<()> {
     let told = signals::listen()?;
     let level = logging::start(&settings.log, &settings.data_dir)?;
@@ -43,5 +66,6 @@ pub fn begin(settings: &Settings, stop: impl Fn() + Send + 'static) -> Result<()
         })
         .context("cannot start a thread")?;
     die_with_supervisor();
+    give_memory_back()?;
     shm_bus::exit_on_truncation().context("cannot install the handler for a truncated bus")
 }
