@@ -12,6 +12,7 @@ use crate::rig::{Crowd, Load, Role, Setup, System, check};
 
 const PEOPLE: u64 = 2_000;
 const AGENTS: u64 = 4;
+const TEXT_BYTES: usize = 2_000;
 /// Samples of which a level is the median.
 const SAMPLES: usize = 9;
 /// What an allocator and a window that fills may add.
@@ -24,11 +25,14 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 /// How much of it.
 struct Pace {
-    /// In the whole run long enough for SQLite's page cache to be full; in a tenth the messages are too few to fill it.
+    /// In the whole run long enough for SQLite's page cache to be full; in a tenth there are too few messages to see it
+    /// grow.
     warm_up: Duration,
     time: Duration,
     arrivals_per_s: u64,
-    text_bytes: usize,
+    messages_per_s: u64,
+    /// Whether people say something when they are cut off.
+    says: bool,
 }
 
 pub(super) fn run(stand: &mut Stand) -> anyhow::Result<()> {
@@ -37,14 +41,16 @@ pub(super) fn run(stand: &mut Stand) -> anyhow::Result<()> {
             warm_up: Duration::from_secs(400),
             time: Duration::from_secs(1_800),
             arrivals_per_s: 100,
-            text_bytes: 2_000,
+            messages_per_s: 100,
+            says: true,
         }
     } else {
         Pace {
             warm_up: Duration::from_secs(5),
             time: Duration::from_secs(15),
             arrivals_per_s: 600,
-            text_bytes: 100,
+            messages_per_s: 10,
+            says: false,
         }
     };
     let setup = Setup::new(&stand.binary, stand.scratch())
@@ -63,8 +69,8 @@ pub(super) fn run(stand: &mut Stand) -> anyhow::Result<()> {
         crowd.open() == crowd.len()
     })?;
     crowd.load = Some(Load {
-        per_s: 100,
-        text_bytes: pace.text_bytes,
+        per_s: pace.messages_per_s,
+        text_bytes: TEXT_BYTES,
     });
     let mut random = fastrand::Rng::with_seed(stand.seed);
     churn(&mut crowd, &mut random, pace.warm_up, &pace)?;
@@ -128,7 +134,9 @@ fn churn(
                 1 => crowd.cut(number),
                 // Something is under way when it ends.
                 _ => {
-                    crowd.say(number, None, pace.text_bytes);
+                    if pace.says {
+                        crowd.say(number, None, TEXT_BYTES);
+                    }
                     crowd.cut(number);
                 }
             }
