@@ -9,11 +9,14 @@ mod churn;
 mod clock_stepped;
 mod descriptor_limit;
 mod far_crowd;
+mod fdatasync;
 mod field_trial;
 mod hostile_peers;
 mod kill_at_points;
 mod kills;
 mod offline_million;
+mod poison;
+mod power_cut;
 mod recover_connections;
 mod recover_conversations;
 mod restart_loop;
@@ -22,6 +25,8 @@ mod rings_full_both_ways;
 mod stand;
 mod stop_backend;
 mod stop_gateway;
+mod store_disk;
+mod store_faults;
 mod takeover;
 mod terminate_under_load;
 mod waiting;
@@ -63,6 +68,11 @@ pub static TRIALS: &[Trial] = &[
         run: descriptor_limit::run,
     },
     Trial {
+        name: "fdatasync-before-acks",
+        promise: "under synchronous = full an fsync of the log stands before every acknowledgement",
+        run: fdatasync::run,
+    },
+    Trial {
         name: "field-trial",
         promise: "3,000 clients send 8 KiB without pause, kill -9, 500,000 junk envelopes: nothing lost, p99 at most 200 ms",
         run: field_trial::run,
@@ -98,6 +108,16 @@ pub static TRIALS: &[Trial] = &[
         run: offline_million::run,
     },
     Trial {
+        name: "poison-inputs",
+        promise: "an input that breaks the backend is put aside after two tries, and everybody else goes on",
+        run: poison::run,
+    },
+    Trial {
+        name: "power-cut",
+        promise: "after a power cut under normal every client is told of another history; under full nothing is lost",
+        run: power_cut::run,
+    },
+    Trial {
         name: "recover-connections",
         promise: "with 100,000 live connections all are announced and served within 5 s of a kill; chats keep p99 under 500 ms",
         run: recover_connections::run,
@@ -131,6 +151,26 @@ pub static TRIALS: &[Trial] = &[
         name: "stop-gateway",
         promise: "while one gateway of two is stopped the people of the other notice nothing",
         run: stop_gateway::run,
+    },
+    Trial {
+        name: "store-damaged",
+        promise: "a damaged database is refused with code 78 and what to do",
+        run: store_disk::damaged,
+    },
+    Trial {
+        name: "store-disk-full",
+        promise: "on a full disk nothing is acknowledged, and all goes on within two seconds of room",
+        run: store_disk::full,
+    },
+    Trial {
+        name: "store-locked",
+        promise: "beside somebody else's lock nothing is acknowledged, and all goes on within two seconds of its end",
+        run: store_disk::locked,
+    },
+    Trial {
+        name: "store-write-faults",
+        promise: "a write or sync of the store that fails is a retry or a restart, never an acknowledgement",
+        run: store_faults::run,
     },
     Trial {
         name: "takeover",

@@ -19,7 +19,14 @@ pub const DEFAULT_FILE: &str = "tidegate.toml";
 
 const ENVIRONMENT_PREFIX: &str = "TIDEGATE_";
 /// Variables that start with the prefix but are no settings.
-const NOT_SETTINGS: [&str; 4] = ["clock_file", "config", "fault", "supervised"];
+const NOT_SETTINGS: [&str; 6] = [
+    "clock_file",
+    "config",
+    "fault",
+    "store_fault",
+    "store_fault_once",
+    "supervised",
+];
 /// A file with more mistakes than this is not one of ours.
 const MISTAKES_MAX: usize = 50;
 
