@@ -5,7 +5,7 @@ use tidegate_fuzz::simulator::simulate;
 #[test]
 fn the_same_seed_twice_gives_the_same_trace() {
     let mut hashes = Vec::new();
-    for seed in 1..=12 {
+    for seed in 1..=6 {
         println!("seed {seed}");
         let (first, second) = (simulate(seed, None), simulate(seed, None));
         assert_eq!(first, second);
@@ -13,7 +13,7 @@ fn the_same_seed_twice_gives_the_same_trace() {
     }
     hashes.sort_unstable();
     hashes.dedup();
-    assert_eq!(hashes.len(), 12, "and another seed another one");
+    assert_eq!(hashes.len(), 6, "and another seed another one");
 }
 
 #[test]
