@@ -143,7 +143,13 @@ fn run_all(arguments: &Arguments, began: Instant) -> Totals {
                     if is_over(seed) {
                         return;
                     }
-                    let outcome = simulator::simulate(seed, arguments.mutant.as_deref());
+                    let mut outcome = simulator::simulate(seed, arguments.mutant.as_deref());
+                    // What fails without the planted bug as well does not show that bug.
+                    if arguments.mutant.is_some() && outcome.failure.is_some() {
+                        let failure = outcome.failure.take();
+                        let unplanted = simulator::simulate(seed, None);
+                        outcome.failure = failure.filter(|_| unplanted.failure.is_none());
+                    }
                     let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                     totals.add(&outcome);
                     if let Some(failure) = &outcome.failure {
