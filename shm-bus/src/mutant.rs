@@ -13,10 +13,6 @@ pub const MUTANTS: &[(&str, &str)] = &[
         "effects go out before the turn is committed: a kill in between loses what was acknowledged",
     ),
     (
-        "announce_after_next_record",
-        "a new backend hears of a connection after a record of it",
-    ),
-    (
         "capacity_off_by_one",
         "an agent is given one conversation more than the agent can have",
     ),
@@ -35,6 +31,10 @@ pub const MUTANTS: &[(&str, &str)] = &[
     (
         "forget_leftovers",
         "a new backend begins behind what its predecessor left in the rings",
+    ),
+    (
+        "forget_to_announce",
+        "a connection that speaks before its announcement is never announced to a new backend",
     ),
     (
         "free_send_memory",

@@ -235,10 +235,12 @@ impl Chat {
             return Placed::Full;
         }
         let current = self.notice_backend();
-        let Some(peer) = self.peers.get(id.slot, id.generation) else {
+        let Some(peer) = self.peers.get_mut(id.slot, id.generation) else {
             return Placed::Yes;
         };
-        if peer.known_to != current && !shm_bus::mutant::is_planted("announce_after_next_record") {
+        if shm_bus::mutant::is_planted("forget_to_announce") {
+            peer.known_to = current;
+        } else if peer.known_to != current {
             let heartbeat_ms = peer.pulse.interval_ms();
             match self.tell_announced(id.slot, id.generation, current, heartbeat_ms) {
                 Placed::Yes => {}
