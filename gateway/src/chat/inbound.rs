@@ -21,6 +21,9 @@ pub const STRIKES_MAX: u8 = 8;
 /// be ahead of everybody's messages.
 pub const TYPING_MS_MIN: u32 = 100;
 
+/// Acknowledgements that follow the last of their connection sooner are merged until the end of the round.
+const ACK_MS_MIN: u32 = 10;
+
 /// What became of one envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -193,9 +196,19 @@ impl Chat {
     ) -> Step {
         let now = moment(io.now());
         match (view, self.peers.by_id(id)) {
-            (View::Ack(_), Some(peer)) => peer.flags.clear(Flags::UNACKNOWLEDGED),
+            (View::Ack(ack), Some(peer)) => {
+                peer.flags.clear(Flags::UNACKNOWLEDGED);
+                let hurries = now.0.wrapping_sub(peer.acked_at.0) < ACK_MS_MIN;
+                let ack = held_ack(ack);
+                if hurries && self.hold_ack(id, ack) {
+                    return Step::Taken;
+                }
+                if let Some(peer) = self.peers.by_id(id) {
+                    peer.acked_at = now;
+                }
+            }
             (View::Typing(_), Some(peer)) => {
-                if now.since_ms(peer.typed_at) < TYPING_MS_MIN {
+                if now.0.wrapping_sub(peer.typed_at.0) < TYPING_MS_MIN {
                     self.link.count(Tally::TypingDropped);
                     return Step::Taken;
                 }
@@ -277,12 +290,7 @@ impl Chat {
                 Step::Taken
             }
             View::Ack(ack) => {
-                let ack = HeldAck {
-                    conversation: Id::from(ack.conversation()),
-                    delivered: ack.delivered(),
-                    read: ack.read(),
-                };
-                if self.hold_ack(id, ack) {
+                if self.hold_ack(id, held_ack(ack)) {
                     Step::Taken
                 } else if is_overdue {
                     self.link.count(Tally::AcksDropped);
@@ -469,5 +477,13 @@ fn request_of(view: &View<'_>) -> u64 {
         View::Ping(ping) => ping.request(),
         View::Command(command) => command.request(),
         _ => 0,
+    }
+}
+
+fn held_ack(ack: &fb::Ack<'_>) -> HeldAck {
+    HeldAck {
+        conversation: Id::from(ack.conversation()),
+        delivered: ack.delivered(),
+        read: ack.read(),
     }
 }

@@ -146,6 +146,8 @@ pub struct Peer {
     pub parked_since: Moment,
     /// When it was last heard typing.
     pub typed_at: Moment,
+    /// When an acknowledgement of it was last placed at once.
+    pub acked_at: Moment,
     /// The backend (by the count of [`announce`](super::announce)) that knows this connection.
     pub known_to: u16,
     /// The token's role.
@@ -178,6 +180,7 @@ impl Peer {
             since: Moment(0),
             parked_since: Moment(0),
             typed_at: Moment(0),
+            acked_at: Moment(0),
             known_to: 0,
             role: fb::Role::Visitor,
             codec: Codec::Json,
@@ -202,6 +205,7 @@ impl Peer {
             pulse: Pulse::new(now, interval_ms),
             since: now,
             typed_at: now,
+            acked_at: now,
             phase: Phase::Upgraded,
             ..Peer::free()
         }

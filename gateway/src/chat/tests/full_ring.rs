@@ -143,6 +143,25 @@ fn acknowledgements_are_merged_and_typing_is_dropped_and_neither_parks() {
 }
 
 #[test]
+fn acknowledgements_without_pause_are_merged_until_the_end_of_the_round() {
+    let mut stage = stage();
+    stage.greet(id(0, 1), VISITOR, fb::Role::Visitor);
+    stage.after_ms(1_000);
+    stage.turn();
+    stage.take_all();
+    for seq in 1..=1_000 {
+        assert_eq!(stage.say(id(0, 1), &ack_of(Id(9), seq)), Taken::Yes);
+    }
+    stage.turn();
+    let acks: Vec<u64> = stage
+        .take_all()
+        .iter()
+        .filter_map(|t| ack_seq(&t.payload, t.header.flags))
+        .collect();
+    assert_eq!(acks, [1, 1_000]);
+}
+
+#[test]
 fn of_typing_without_pause_the_ring_gets_ten_a_second() {
     let mut stage = stage();
     stage.greet(id(0, 1), VISITOR, fb::Role::Visitor);
