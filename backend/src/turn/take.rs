@@ -3,7 +3,7 @@
 
 use shm_bus::{Read, RecordHeader};
 
-use super::careful::Verdict;
+use super::careful::{Verdict, content};
 use super::{Turn, http_input};
 use crate::bus::cold::ColdReader;
 use crate::bus::decode::{ANSWER_BYTES_MAX, answer_bytes, decode};
@@ -77,7 +77,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             })
             .collect();
         if rings.is_empty() {
-            self.careful.leftovers_done();
+            self.careful.leftovers_done(now_us);
             return Ok(());
         }
         self.first_visit = (self.first_visit + 1) % rings.len();
@@ -91,7 +91,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         }
         // What was taken last is through only when it is committed: the next turn tells.
         if self.careful.is_on() && self.inputs == 0 && !self.bus.has_input() {
-            self.careful.leftovers_done();
+            self.careful.leftovers_done(now_us);
         }
         Ok(())
     }
@@ -185,12 +185,13 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         // The copy is lent to the input while the engine, which does not know of copies, is changed.
         let copy = std::mem::take(&mut self.copy);
         let again = (position <= stored, position <= left_over_to);
+        let said = content(header.principal, copy.payload());
         let applied = match decode(instance, shard, header, copy.payload(), again) {
             None => {
                 self.bus.tally.records_bad += 1;
                 Ok(())
             }
-            Some(input) => match (self.careful.before(instance, shard, position), &input) {
+            Some(input) => match (self.careful.before(instance, shard, position, said), &input) {
                 (Verdict::Quarantine { error }, Input::Envelope(envelope)) => {
                     let input = Input::Quarantined {
                         envelope: *envelope,

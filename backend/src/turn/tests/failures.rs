@@ -77,6 +77,11 @@ fn a_commit_that_can_never_succeed_ends_the_process_and_the_next_one_goes_on() {
     stage.restart();
     assert!(stage.turn().careful().is_on());
     stage.settle();
+    assert!(
+        stage.turn().careful().is_on(),
+        "who was told busy may ask again"
+    );
+    stage.pass(5_000);
     assert!(!stage.turn().careful().is_on(), "the leftovers are through");
     assert_eq!(stage.take(&visitor, "send_result").len(), 1);
     assert_eq!(stage.ledger().to_agent.accepted, 2);
@@ -162,4 +167,38 @@ fn an_input_whose_rows_can_never_be_stored_is_put_aside_too() {
     let results = stage.take(&visitor, "send_result");
     assert_eq!(results[0]["reason"], "internal");
     assert_eq!(outcome(&results[1]), "accepted");
+}
+
+/// Nobody knows this visitor when the leftover is read, so it is told `busy`; the client asks again, each time at
+/// another place of the ring.
+#[test]
+fn a_first_message_that_breaks_the_engine_is_put_aside_though_it_comes_again_elsewhere() {
+    let mut stage = Stage::new();
+    let visitor = stage.visitor(1, 1);
+    stage.enter(&visitor);
+    stage.settle();
+    stage.take_all(&visitor);
+    let mut breaks = 0;
+    let refused = loop {
+        stage.send(&visitor, 1, Id::ABSENT, "breaks a constraint");
+        let fault = CommitError::Fatal("constraint".into());
+        stage.faults.borrow_mut().push_back(Some(fault));
+        assert_eq!(stage.step(), Stepped::Broken("constraint".into()));
+        breaks += 1;
+        stage.suspect = Some(stage.turn().careful_mut().broken("constraint"));
+        stage.restart();
+        stage.settle();
+        let result = stage.take(&visitor, "send_result").pop().unwrap();
+        if outcome(&result) != "busy" || breaks > 2 {
+            break result;
+        }
+        stage.announce(&visitor);
+        stage.settle();
+    };
+    assert_eq!((breaks, refused["reason"].as_str()), (2, Some("internal")));
+    stage.announce(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "harmless");
+    stage.settle();
+    let result = stage.take(&visitor, "send_result").pop().unwrap();
+    assert_eq!(outcome(&result), "accepted");
 }
