@@ -281,7 +281,11 @@ fn story(fault: &str) {
     let directory: PathBuf = tempfile::tempdir().unwrap().keep();
     prepare(&directory);
     let bus_directory = BusDirectory::open_or_create(&config(&directory).bus_dir).unwrap();
-    let mut segment = GatewaySegment::create(&bus_directory, &SegmentOptions::default()).unwrap();
+    let options = SegmentOptions {
+        protocol: bus::BUS_PROTOCOL,
+        ..SegmentOptions::default()
+    };
+    let mut segment = GatewaySegment::create(&bus_directory, &options).unwrap();
     let end = segment.take_shard(0).unwrap();
     let people = [
         Person {

@@ -13,6 +13,7 @@
 //! OPENED and CLOSED are states, not messages in a queue: however full the ring is, neither can be lost.
 
 use super::heartbeat::{Moment, Pulse, learned::NetworkKey};
+use super::inbound::TYPING_MS_MIN;
 use crate::id::ConnectionId;
 use tidegate_protocol::bus::{ClosedRecord, OpenedRecord};
 use tidegate_protocol::{Codec, Id, fb};
@@ -204,7 +205,8 @@ impl Peer {
             network,
             pulse: Pulse::new(now, interval_ms),
             since: now,
-            typed_at: now,
+            // The first one after the upgrade is not too early.
+            typed_at: Moment(now.0.wrapping_sub(TYPING_MS_MIN)),
             acked_at: now,
             phase: Phase::Upgraded,
             ..Peer::free()

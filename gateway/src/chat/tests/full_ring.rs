@@ -165,7 +165,6 @@ fn acknowledgements_without_pause_are_merged_until_the_end_of_the_round() {
 fn of_typing_without_pause_the_ring_gets_ten_a_second() {
     let mut stage = stage();
     stage.greet(id(0, 1), VISITOR, fb::Role::Visitor);
-    stage.after_ms(1_000);
     stage.take_all();
     let typing = message::Typing {
         conversation: Id(9),
