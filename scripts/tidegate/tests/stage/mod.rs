@@ -73,14 +73,12 @@ impl Stage {
         Self::start_as(up, directory, arguments, environment)
     }
 
-    /// Starts a copy of the program; its log lines go to the file `log` in the directory.
+    /// Starts a copy of the program.
     pub fn start_program(program: &Path, directory: TempDir) -> Self {
-        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         let mut up = Command::new(program);
         up.current_dir(directory.path())
             .env_remove("TIDEGATE_CONFIG")
-            .stdin(Stdio::null())
-            .stderr(log);
+            .stdin(Stdio::null());
         Self::start_as(up, directory, &[], &[])
     }
 
