@@ -133,6 +133,12 @@ export class Outbox {
 
   /** A Welcome came. 'renew': connect again, under the session that the record now names. */
   welcomed(connection, welcome) {
+    if (this.connection === connection) {
+      // Welcomed again while connected: what is on the wire will be answered. Sent twice it might be refused twice,
+      // and the second refusal would be taken for the next text's.
+      this.welcomedN = Math.max(this.welcomedN, welcome.last_n);
+      return '';
+    }
     this.lost();
     this.connection = connection;
     this.welcomedN = welcome.last_n;

@@ -126,6 +126,12 @@ impl Outbox {
         random: &mut fastrand::Rng,
         events: &mut Vec<Event>,
     ) -> bool {
+        if self.connection == connection {
+            // Welcomed again while connected: what is on the wire will be answered. Sent twice it might be refused
+            // twice, and the second refusal would be taken for the next text's.
+            self.welcomed_n = self.welcomed_n.max(last_n);
+            return false;
+        }
         self.lost();
         self.connection = connection;
         self.welcomed_n = last_n;

@@ -146,7 +146,6 @@ impl World {
         note!(self, "all is put right");
         self.settling = true;
         self.disk.heal();
-        self.may_break = false;
         self.backend_armed = 0;
         self.backend_stalled_until_us = 0;
         self.wake(self.now_us, Actor::Backend);

@@ -77,7 +77,7 @@ pub struct World {
     pub(super) backend_armed: u64,
     pub(super) backend_stalled_until_us: u64,
     pub(super) suspect: Option<Suspect>,
-    /// A synchronisation was made to fail: the backend may end with a sentence.
+    /// A synchronisation was made to fail: the backend may end with a sentence, also later.
     pub(super) may_break: bool,
     /// How many buses there were.
     pub(super) buses: u32,

@@ -188,6 +188,19 @@ test('a refused message fails, the ones behind it move up without doubling', asy
   assert.deepEqual(server.texts(), [...WARM, 'a', 'b', 'c', 'd']);
 });
 
+test('a second welcome on a connection, as agents get it after a restart of the backend, sends nothing twice', async () => {
+  const { clock, server, visitor } = world();
+  const page = visitor();
+  await clock.until(open(page));
+  await warm({ clock, page });
+  const before = server.count('send');
+  for (const text of ['refuse me', 'b', 'c']) page.chat.send(text);
+  server.welcome(server.sockets.find((socket) => socket.welcomed));
+  await clock.until(() => page.chat.outbox.length === 1, 1000);
+  assert.deepEqual(server.texts(), [...WARM, 'b', 'c']);
+  assert.equal(server.count('send') - before, 3 + 2, 'three, and two again with the numbers that moved up');
+});
+
 test('a refused message whose followers were cut off never makes them double, even when old bytes arrive late', async () => {
   for (const dropSuperseded of [true, false]) {
     const { clock, server, visitor } = world();

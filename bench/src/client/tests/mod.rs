@@ -179,6 +179,18 @@ fn after_a_setback_nothing_overtakes_and_sending_goes_on_from_the_oldest() {
     assert_eq!(story.sends(), [(2, "two".to_owned())]);
 }
 
+/// As an agent's client is, when the backend was restarted.
+#[test]
+fn a_second_welcome_on_a_connection_sends_nothing_twice() {
+    let mut story = Story::welcomed(Codec::Flat, &[]);
+    story.send("one");
+    assert_eq!(story.sends(), [(1, "one".to_owned())]);
+    story.welcome(0, &[]);
+    assert_eq!(story.sends(), []);
+    story.accept(1, 1);
+    assert_eq!(story.client.unanswered(), 0);
+}
+
 #[test]
 fn a_refusal_leaves_no_hole_in_the_numbers_of_what_follows() {
     let mut story = Story::welcomed(Codec::Flat, &[]);
