@@ -225,9 +225,11 @@ pub struct Engine {
     pub(crate) new_keys: Vec<IdempotencyKeyRow>,
     /// Facts looked up for the running input.
     facts: Vec<(Need, Found)>,
-    /// By who took part: conversations that ended just before this process began. Whoever is announced to it may not
-    /// have been told.
+    /// By who took part: conversations that ended just before this process began, or in it before they were announced
+    /// (what lay in the rings is applied first). Whoever is announced may not have been told.
     pub(crate) lately_closed: BTreeMap<Id, Vec<Id>>,
+    /// By then whoever stayed connected was announced.
+    pub(crate) announced_by_us: u64,
     pub(crate) builder: FlatBufferBuilder<'static>,
 }
 

@@ -20,6 +20,9 @@ use super::sessions::{Last, Sessions};
 use super::window::Window;
 use super::{Engine, Rules, Tally};
 
+/// Gateways announce at a bounded rate, and look for a new backend ten times a second.
+const ANNOUNCING_US_MAX: u64 = 120_000_000;
+
 impl Engine {
     /// From everything that the store keeps. `now_us` starts the graces of those who have to come back.
     #[must_use]
@@ -60,6 +63,7 @@ impl Engine {
             facts: Vec::new(),
             builder: FlatBufferBuilder::new(),
             lately_closed: BTreeMap::new(),
+            announced_by_us: now_us + ANNOUNCING_US_MAX,
             rules,
         };
         engine.restore_agents(&loaded.agents, &loaded.agent_statuses);

@@ -1,5 +1,6 @@
 //! Sends: deduplicated by (session, n), checked, appended, answered.
 
+use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::{Id, Kind, View, fb, limits, message, verify};
 
 use super::answer::Answer;
@@ -195,8 +196,8 @@ impl Engine {
         let mut result = Answer::new(envelope.address, n);
         if envelope.settled && n > last.n {
             // It was not accepted then, and must not be now: the client may use this number for something else.
-            result.outcome = Outcome::Busy;
-            result.reason = Reason::Busy;
+            self.ask_to_come_back(envelope.address, out);
+            return Ok(());
         } else if n == 0 || (n > last.n + 1 && !shm_bus::mutant::is_planted("accept_a_gap")) {
             self.tally.gap += 1;
             result.outcome = Outcome::Gap;
@@ -219,17 +220,16 @@ impl Engine {
                     self.remember_last(principal, id, key, seq, out);
                 }
                 Err(Stop::Need(need)) => return Err(need),
-                // An earlier process may have refused it already, and the client used this number for something else: a
-                // second refusal would be taken for that one's. Asked again, it is refused for good.
-                Err(Stop::Refused(_)) if envelope.left_over => {
-                    result.outcome = Outcome::Busy;
-                    result.reason = Reason::Busy;
-                }
+                Err(Stop::Refused(_)) if envelope.left_over => {}
                 Err(Stop::Refused(refusal)) => {
                     self.count_refusal(refusal.reason);
                     result.refused(&refusal);
                 }
             }
+        }
+        if envelope.left_over && result.outcome != Outcome::Accepted {
+            self.ask_to_come_back(envelope.address, out);
+            return Ok(());
         }
         let appended = (result.outcome == Outcome::Accepted).then_some((result.key, result.seq));
         out.effects.push(result.into_effect());
@@ -237,6 +237,18 @@ impl Engine {
             out.effects.push(Effect::Appended { conversation, seq });
         }
         Ok(())
+    }
+
+    /// An earlier process may have answered this Send already, and the client used its number for something else: any
+    /// second answer but an acceptance would be taken for that one's. On a new connection nothing old is mistaken; what
+    /// is asked again there is answered for good.
+    fn ask_to_come_back(&mut self, address: Address, out: &mut Output) {
+        self.closed(address, out);
+        out.effects.push(Effect::Close {
+            address,
+            code: CloseCode::TRY_AGAIN.0,
+            retry_ms: 0,
+        });
     }
 
     /// Checks a new text and appends it. Nothing changes unless it is accepted.

@@ -185,13 +185,20 @@ impl Engine {
         let look_at_us = std::mem::take(&mut conversation.look_at_us);
         let id = conversation.row.id;
         conversation.unanswered_since_us = 0;
-        let visitor = conversation.row.visitor;
+        let (visitor, agent) = (conversation.row.visitor, conversation.row.agent);
         self.away.remove(&(look_at_us, key.0, id));
         self.tally.closed[reason.code() as usize] += 1;
         self.write_row(key, out);
         self.append_system(key, SystemEvent::Closed, "", reason, out);
         out.effects.push(Effect::Changed { conversation: key });
         self.tell(key, "conversation.closed", out);
+        if now_us < self.announced_by_us {
+            for principal in [Some(visitor), agent].into_iter().flatten() {
+                if !self.connections.is_connected(principal) {
+                    self.lately_closed.entry(principal).or_default().push(id);
+                }
+            }
+        }
         if !self.connections.is_connected(visitor) {
             self.people.forget(visitor);
         }

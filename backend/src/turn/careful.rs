@@ -2,7 +2,7 @@
 //!
 //! A panic names the input that was being applied; a commit that can never succeed names it when the turn had only
 //! one. The process ends and notes that in a small file beside the database. The next start is careful: inputs one
-//! per transaction until the leftovers are through and who was told `busy` has asked again, so that the next break
+//! per transaction until the leftovers are through and who was told to come back has asked again, so that the next break
 //! names its input for certain. An input that broke two ends is not applied a third time: it goes into quarantine. It
 //! is known again by its place in a ring or by what it says: a client that asks again takes another place.
 //!
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// Breaks after which an input is put aside.
 const BREAKS_MAX: u32 = 2;
 
-/// How long inputs stay alone after the leftovers: a client that was told `busy` asks again within that.
+/// How long inputs stay alone after the leftovers: a client that was told to come back asks again within that.
 const ALONE_US: u64 = 5_000_000;
 
 /// So much of an input is compared: a message's id stands at its front.
