@@ -300,10 +300,16 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         } else {
             u64::MAX
         };
+        // A careful turn removes nothing: it must not be woken for that.
+        let retention_us = if self.careful.is_on() {
+            u64::MAX
+        } else {
+            self.engine.next_retention_us()
+        };
         let wake_at_us = self
             .engine
             .next_tick_us()
-            .min(self.engine.next_retention_us())
+            .min(retention_us)
             .min(news_us)
             .min(live_us)
             .min(room_us);

@@ -202,8 +202,11 @@ impl Backend {
                 }
                 self.asleep = true;
                 let most_us = wake_at_us.saturating_sub(server_us).clamp(1, SLEEP_US_MAX);
-                // A reader that is done rings the bell.
-                let until_us = (now_us + most_us).min(self.page_ready_us.get());
+                // A reader that is done rings the bell, once: a turn that waits for the disk leaves the page where it is.
+                let until_us = match self.page_ready_us.get() {
+                    ready_us if ready_us > now_us => (now_us + most_us).min(ready_us),
+                    _ => now_us + most_us,
+                };
                 Ok(Next::Sleeps { until_us })
             }
             Stepped::Broken(error) => Err(error),
