@@ -220,14 +220,14 @@ impl Engine {
                     self.remember_last(principal, id, key, seq, out);
                 }
                 Err(Stop::Need(need)) => return Err(need),
-                Err(Stop::Refused(_)) if envelope.left_over => {}
                 Err(Stop::Refused(refusal)) => {
                     self.count_refusal(refusal.reason);
                     result.refused(&refusal);
                 }
             }
         }
-        if envelope.left_over && result.outcome != Outcome::Accepted {
+        // Who is told `busy` keeps the number for the same text: nothing can be mistaken, and nobody has to reconnect.
+        if envelope.left_over && matches!(result.outcome, Outcome::Gap | Outcome::Refused) {
             self.ask_to_come_back(envelope.address, out);
             return Ok(());
         }
