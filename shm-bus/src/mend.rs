@@ -12,9 +12,8 @@ use rustix::fs::{AtFlags, FlockOperation, flock};
 
 use crate::{
     bus_file::{self, is_missing},
-    directory::{BACKEND_LOCK, BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
+    directory::{BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
     error::BusError,
-    liveness::LockProbe,
 };
 
 /// Twice as long as processes take to notice and to end.
@@ -75,8 +74,7 @@ impl BusDirectory {
 
     /// Whether no living process has a role here.
     fn is_deserted(&self) -> bool {
-        let backend = LockProbe::open(self.directory().fd(), BACKEND_LOCK);
-        if backend.is_ok_and(|lock| lock.is_held()) {
+        if self.backend_is_alive() {
             return false;
         }
         let Ok(names) = self.directory().names() else {

@@ -14,6 +14,10 @@ use super::rows::{
     MarksRow, MessageRow, MetaRow, RingCursorRow, SessionLastRow, VisitorRow, WidgetRow,
 };
 
+/// Who stays connected is announced to a new backend within so long: gateways do it at a bounded rate, and who does not
+/// hear for longer is closed as half-open. So long the end of a conversation may not have been told.
+pub const LATELY_US: u64 = 120_000_000;
+
 /// The first answer to a message id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {

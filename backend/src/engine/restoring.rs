@@ -10,7 +10,7 @@ use super::clock::{HybridClock, Stamp};
 use super::connections::Connections;
 use super::conversation::{Conversation, ConversationKey, Conversations};
 use super::kinds::{AgentStatus, Status};
-use super::loaded::{Loaded, LoadedConversation, Pending};
+use super::loaded::{LATELY_US, Loaded, LoadedConversation, Pending};
 use super::marks::{Marks, Register, SideMarks};
 use super::people::People;
 use super::queue::{Queue, ServiceRate};
@@ -19,9 +19,6 @@ use super::rows::{AgentRow, AgentStatusRow, MarksRow, MessageRow, TextRange, Vis
 use super::sessions::{Last, Sessions};
 use super::window::Window;
 use super::{Engine, Rules, Tally};
-
-/// Gateways announce at a bounded rate, and look for a new backend ten times a second.
-const ANNOUNCING_US_MAX: u64 = 120_000_000;
 
 impl Engine {
     /// From everything that the store keeps. `now_us` starts the graces of those who have to come back.
@@ -63,7 +60,7 @@ impl Engine {
             facts: Vec::new(),
             builder: FlatBufferBuilder::new(),
             lately_closed: BTreeMap::new(),
-            announced_by_us: now_us + ANNOUNCING_US_MAX,
+            announced_by_us: now_us + LATELY_US,
             rules,
         };
         engine.restore_agents(&loaded.agents, &loaded.agent_statuses);

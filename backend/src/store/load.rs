@@ -1,6 +1,7 @@
 //! Everything that the engine needs to stand where it stood, in one read transaction.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use rusqlite::{Connection, Result};
 
@@ -8,7 +9,7 @@ use super::find::{self, RunBounds};
 use super::recount::{figures, in_words};
 use super::{StoreError, rows};
 use crate::engine::kinds::Status;
-use crate::engine::loaded::{Loaded, LoadedConversation};
+use crate::engine::loaded::{LATELY_US, Loaded, LoadedConversation};
 use crate::engine::rows::{MessageRow, MetaRow, SessionLastRow, meta};
 
 /// How much of it is kept in memory.
@@ -28,10 +29,7 @@ const MESSAGES_MAX: usize = 16_384;
 /// Bytes that a message costs beside its texts.
 const MESSAGE_BYTES: usize = size_of::<MessageRow>();
 
-/// Conversations that ended at most so long before the newest thing that is stored are loaded as well: somebody who
-/// is still connected may not have been told. Who does not hear for longer is closed as half-open.
-const LATELY_US: u64 = 120_000_000;
-/// Of the newest conversations at most so many are looked at for it.
+/// Of the newest conversations at most so many are looked at for those that ended lately.
 const LATELY_CLOSED_MAX: u32 = 4_096;
 
 /// Reads it all.
@@ -138,7 +136,8 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Conversations that have just ended, with the names of their visitors.
+/// Conversations that ended at most [`LATELY_US`] before the newest thing that is stored, with the names of their
+/// visitors: somebody who is still connected may not have been told.
 fn lately_closed(connection: &Connection, loaded: &mut Loaded) -> Result<()> {
     let since_us = loaded.clock_floor_us.saturating_sub(LATELY_US);
     let newest = all(
@@ -150,13 +149,15 @@ fn lately_closed(connection: &Connection, loaded: &mut Loaded) -> Result<()> {
         ),
         rows::conversation,
     )?;
+    let mut known: HashSet<_> = loaded.visitors.iter().map(|row| row.id).collect();
     for row in newest
         .into_iter()
         .filter(|row| row.closed_at_us >= since_us)
     {
-        let visitor = row.visitor;
-        if loaded.visitors.iter().all(|known| known.id != visitor) {
-            loaded.visitors.extend(find::visitor(connection, visitor)?);
+        if known.insert(row.visitor) {
+            loaded
+                .visitors
+                .extend(find::visitor(connection, row.visitor)?);
         }
         loaded
             .lately_closed

@@ -205,10 +205,6 @@ impl UringDriver {
             if core::mem::replace(&mut self.listeners[index].armed, true) {
                 continue;
             }
-            let key = Key {
-                slot: u32::try_from(index).expect("invariant: few listeners"),
-                generation: 0,
-            };
             let listener = Fd(self.listeners[index].fd.as_raw_fd());
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             let entry = if self.accepts_single {
@@ -220,18 +216,14 @@ impl UringDriver {
             } else {
                 opcode::AcceptMulti::new(listener).flags(flags).build()
             };
-            self.push(&entry.user_data(pack(Operation::Accept, key)));
+            self.push(&entry.user_data(accept_of(index)));
         }
     }
 
     fn cancel_accepts(&mut self) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].armed {
-                let key = Key {
-                    slot: u32::try_from(index).expect("invariant: few listeners"),
-                    generation: 0,
-                };
-                self.cancel(pack(Operation::Accept, key));
+                self.cancel(accept_of(index));
             }
         }
     }
@@ -288,6 +280,15 @@ pub fn close(socket: Socket) {
 fn borrowed(socket: &Socket) -> BorrowedFd<'_> {
     // SAFETY: the core calls with sockets that it has not closed.
     unsafe { BorrowedFd::borrow_raw(raw(*socket)) }
+}
+
+/// What an accept of this listener is known by.
+fn accept_of(index: usize) -> u64 {
+    let key = Key {
+        slot: u32::try_from(index).expect("invariant: few listeners"),
+        generation: 0,
+    };
+    pack(Operation::Accept, key)
 }
 
 impl Driver for UringDriver {
