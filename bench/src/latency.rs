@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::report::{Axis, Plot, Series};
+
 const LOWEST_NS: u64 = 100;
 const HIGHEST_NS: u64 = 60_000_000_000;
 
@@ -59,5 +61,37 @@ impl Latencies {
         serde_json::json!({
             "count": self.count(), "p50_us": us(0.5), "p99_us": us(0.99), "p999_us": us(0.999), "max_us": us(1.0)
         })
+    }
+
+    /// Points of a percentile curve: how long, in ms, takes the slowest one in so many.
+    #[must_use]
+    pub fn percentiles(&self) -> Vec<(f64, f64)> {
+        let points = self.0.iter_quantiles(5).map(|step| {
+            let rest = (1.0 - step.quantile()).max(0.0);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "nanoseconds of a minute, and a count"
+            )]
+            let (ns, count) = (step.value_iterated_to() as f64, self.count() as f64);
+            ((1.0 / rest).min(count.max(1.0)), ns / 1e6)
+        });
+        points.collect()
+    }
+
+    /// The percentile curve alone.
+    #[must_use]
+    pub fn plot(&self, title: &str, name: &str) -> Plot {
+        percentile_plot(title, vec![Series::new(name, self.percentiles())])
+    }
+}
+
+/// Percentile curves beside each other.
+#[must_use]
+pub fn percentile_plot(title: &str, series: Vec<Series>) -> Plot {
+    Plot {
+        title: title.to_owned(),
+        x: Axis::logarithmic("one in so many takes longer (100: p99)", ""),
+        y: Axis::logarithmic("latency", "ms"),
+        series,
     }
 }

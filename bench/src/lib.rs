@@ -1,6 +1,17 @@
 //! Questions with numbers about Tidegate. Each question is a file: what is asked, how the answer is checked, who
 //! saturated first. Loads for few connections and exact timing are plain blocking sockets ([`socket`]); crowds are
 //! made of [`client`].
+//!
+//! The modules stand in the order in which a run meets them.
+
+pub mod bench; //     what every question gets and gives back
+pub mod command; //   `tidegate bench QUESTION`
+pub mod machine; //   where, when, from which source
+pub mod process; //   servers and helpers as child processes: cores, CPU time, memory
+pub mod progress;
+pub mod questions;
+pub mod report; //    tables, plots, checks; as text, JSON, HTML
+pub mod target; //    ws:// URLs
 
 pub mod client;
 pub mod dribble;

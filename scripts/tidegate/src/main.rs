@@ -64,6 +64,8 @@ enum Command {
     Restore(backup::RestoreArguments),
     /// Change the log level of a running Tidegate
     Log(data_dir::LogArguments),
+    /// Questions with numbers: what it costs, how fast it is, how much it holds
+    Bench(Box<tidegate_bench::command::BenchArguments>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +87,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
+    // What it starts reads the settings by itself.
+    if let Command::Bench(wish) = &arguments.command {
+        return tidegate_bench::command::run(wish);
+    }
     let mut figment = settings::sources(arguments.config.as_deref())?;
     if let Some(data_dir) = &arguments.data_dir {
         figment = figment.merge(("data_dir", data_dir));
@@ -94,7 +100,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let settings = settings::load(&figment)?;
     match &arguments.command {
-        Command::CheckConfig(_) => unreachable!("answered above"),
+        Command::CheckConfig(_) | Command::Bench(_) => unreachable!("answered above"),
         Command::Token(wish) => token::run(&settings, wish)?,
         Command::Agent(wish) => agent::run(&settings, wish)?,
         Command::Bus(BusCommand::Stat(wish)) => {

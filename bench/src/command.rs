@@ -1,0 +1,83 @@
+//! `tidegate bench QUESTION`: one question a run; tables on standard output, progress on standard error.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::bench::{Bench, Options, Verdict};
+use crate::machine::Machine;
+use crate::progress::Progress;
+use crate::questions::echo;
+use crate::report::{Report, html, json, text};
+
+/// `tidegate bench`
+#[derive(Debug, clap::Args)]
+pub struct BenchArguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    question: Question,
+}
+
+/// Each question is a file of [`crate::questions`].
+#[derive(Debug, clap::Subcommand)]
+enum Question {
+    /// What does a message cost that comes back at once?
+    Echo(echo::EchoArguments),
+}
+
+impl Question {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(_) => "echo",
+        }
+    }
+
+    fn ask(&self, bench: &mut Bench) -> Result<Verdict> {
+        match self {
+            Self::Echo(arguments) => echo::run(arguments, bench),
+        }
+    }
+}
+
+/// Asks, shows the answer, and says by the exit code how it ended: 0 held, 1 a target missed, 3 the load saturated.
+///
+/// # Errors
+/// When the question could not be asked, or the answer not written.
+pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
+    let question = &arguments.question;
+    let mut bench = Bench {
+        progress: Progress::begin(),
+        report: Report::new(question.name()),
+        machine: Machine::here(),
+        options: arguments.options.clone(),
+    };
+    let verdict = question.ask(&mut bench)?;
+    bench.progress.end();
+    if verdict == Verdict::Saturated {
+        bench.report.note(
+            "The load saturated before the server: use fewer messages, or more cores for the load.",
+        );
+    }
+    show(&bench)?;
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+fn show(bench: &Bench) -> Result<()> {
+    let Bench {
+        report,
+        machine,
+        options,
+        ..
+    } = bench;
+    if let Some(file) = &options.html {
+        std::fs::write(file, html::render(report, machine))
+            .with_context(|| format!("cannot write the report to {}", file.display()))?;
+    }
+    if options.json {
+        println!("{}", json::render(report, machine));
+    } else {
+        print!("{}", text::render(report, &machine.hardware));
+    }
+    Ok(())
+}

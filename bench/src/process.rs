@@ -1,0 +1,230 @@
+//! Processes that a question starts and watches: pinned to a core, ended when dropped, their CPU time and memory read
+//! from the kernel.
+
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// CPU time of a process so far, all threads that it has or had, µs.
+///
+/// The kernel's process clock: exact to the nanosecond and up to this moment, where `/proc/PID/stat` counts in ticks of
+/// 10 ms.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_us(pid: u32) -> io::Result<f64> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut clock = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    #[expect(
+        unsafe_code,
+        reason = "the clock of another process has no safe wrapper"
+    )]
+    // SAFETY: both calls write one value each, to locals of the right type that outlive them.
+    let error = unsafe {
+        match libc::clock_getcpuclockid(pid, &raw mut clock) {
+            0 => match libc::clock_gettime(clock, &raw mut time) {
+                0 => 0,
+                _ => io::Error::last_os_error()
+                    .raw_os_error()
+                    .unwrap_or(libc::EIO),
+            },
+            error => error,
+        }
+    };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of years are below 2^53"
+    )]
+    Ok(time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3)
+}
+
+/// Resident memory of a process, bytes (VmRSS).
+///
+/// # Errors
+/// When there is no such process.
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| io::Error::other(format!("process {pid} has ended")))
+}
+
+/// Pins the calling thread, and what it starts later, to one core.
+///
+/// # Errors
+/// When the core does not exist or may not be used.
+pub fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// A child process, killed and waited for when dropped. Its standard input is a pipe that closes when this process
+/// ends, however it ends: children of ours end with it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts a command on a core (any, without one). `TIDEGATE_SUPERVISED` makes a Tidegate process end with its parent.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(command: &mut Command, core: Option<usize>) -> io::Result<Self> {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .env("TIDEGATE_SUPERVISED", "1");
+        // A child inherits the affinity of the thread that starts it: all its threads are pinned from the first one on.
+        let before = sched_getaffinity(None)?;
+        if let Some(core) = core {
+            pin(core)?;
+        }
+        let spawned = command.spawn();
+        sched_setaffinity(None, &before)?;
+        let mut child = spawned.map_err(|error| {
+            io::Error::other(format!(
+                "cannot start {}: {error}",
+                command.get_program().display()
+            ))
+        })?;
+        let stdout = child.stdout.take().map(BufReader::new);
+        Ok(Self {
+            stdout: stdout.ok_or_else(|| io::Error::other("no pipe"))?,
+            child,
+        })
+    }
+
+    /// Starts this program again: `tidegate bench …`.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn again(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
+        Self::start(Command::new(std::env::current_exe()?).args(arguments), core)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its standard input.
+    ///
+    /// # Panics
+    /// Never: it is a pipe.
+    pub fn stdin(&mut self) -> &mut ChildStdin {
+        self.child
+            .stdin
+            .as_mut()
+            .expect("invariant: started with a pipe")
+    }
+
+    /// Its next line, without the end of line.
+    ///
+    /// # Errors
+    /// When it ended instead.
+    pub fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            let status = self.child.wait()?;
+            return Err(io::Error::other(format!(
+                "process {} ended with {status}",
+                self.id()
+            )));
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// What follows the mark in the first line that has it, up to the next space.
+    ///
+    /// # Errors
+    /// When it ended without such a line.
+    pub fn word_after(&mut self, mark: &str) -> io::Result<String> {
+        loop {
+            let line = self.line()?;
+            if let Some((_, rest)) = line.split_once(mark) {
+                return Ok(rest
+                    .split_whitespace()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned());
+            }
+        }
+    }
+
+    /// See [`cpu_us`].
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_us(&self) -> io::Result<f64> {
+        cpu_us(self.id())
+    }
+
+    /// See [`resident_bytes`].
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        resident_bytes(self.id())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A helper process ends when its parent does: the parent holds the other end of its standard input. Returns at once; a
+/// thread waits.
+pub fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ended = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_runs_on_its_core_and_its_cost_is_seen() {
+        let core = crate::machine::cores()[0];
+        let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; grep Cpus_allowed_list /proc/self/status; cat";
+        let mut child =
+            Process::start(Command::new("sh").args(["-c", script]), Some(core)).unwrap();
+        assert_eq!(
+            child.word_after("Cpus_allowed_list:").unwrap(),
+            core.to_string()
+        );
+        assert!(child.cpu_us().unwrap() > 100.0);
+        assert!(child.resident_bytes().unwrap() > 100_000);
+        let pid = child.id();
+        drop(child);
+        assert!(cpu_us(pid).is_err(), "killed and reaped");
+    }
+
+    #[test]
+    fn a_child_that_ends_says_so_instead_of_a_line() {
+        let mut child = Process::start(Command::new("sh").args(["-c", "exit 7"]), None).unwrap();
+        let error = child.line().unwrap_err().to_string();
+        assert!(error.contains('7'), "{error}");
+    }
+}

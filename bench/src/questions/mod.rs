@@ -1,0 +1,3 @@
+//! The questions. Each is a file: what is asked, how the answer is checked, who saturated first.
+
+pub mod echo;
