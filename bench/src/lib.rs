@@ -1,6 +1,6 @@
 //! Questions with numbers about Tidegate. Each question is a file: what is asked, how the answer is checked, who
-//! saturated first. Loads for few connections and exact timing are plain blocking sockets ([`socket`]); crowds are
-//! made of [`client`].
+//! saturated first. Loads for few connections and exact timing are plain blocking sockets ([`socket`]); [`crowd`]s are
+//! made of [`client`]s.
 //!
 //! The modules stand in the order in which a run meets them.
 
@@ -14,8 +14,10 @@ pub mod report; //    tables, plots, checks; as text, JSON, HTML
 pub mod target; //    ws:// URLs
 
 pub mod client;
+pub mod crowd;
 pub mod dribble;
 pub mod latency;
+pub mod rest;
 pub mod server;
 pub mod slow_reader;
 pub mod socket;

@@ -1,13 +1,15 @@
 //! The servers under question: a `tidegate` started in a directory of its own, on ports that the kernel picks, and
 //! stopped when dropped.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::rest;
 
 /// A running server.
 #[derive(Debug)]
@@ -94,26 +96,7 @@ impl Server {
         let address = self
             .http
             .ok_or_else(|| io::Error::other("an echo has no REST"))?;
-        let mut stream = TcpStream::connect(address)?;
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let bearer = token
-            .map(|token| format!("Authorization: Bearer {token}\r\n"))
-            .unwrap_or_default();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{bearer}\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .ok_or_else(|| io::Error::other("no HTTP answer"))?;
-        if !head.starts_with("HTTP/1.1 2") {
-            return Err(io::Error::other(format!("{method} {path}: {body}")));
-        }
-        serde_json::from_str(body).map_err(io::Error::other)
+        rest::ask(address, method, path, token, body).map_err(io::Error::other)
     }
 }
 

@@ -31,12 +31,11 @@
 pub mod check;
 pub mod crowd;
 pub mod journal;
-mod rest;
 pub mod shop;
 pub mod system;
 
 pub use crowd::{Crowd, Load};
 pub use journal::Journal;
-pub use rest::Metrics;
 pub use shop::Shop;
 pub use system::{Agent, Role, Setup, System};
+pub use tidegate_bench::rest::Metrics;

@@ -19,10 +19,9 @@ use command_fds::{CommandFdExt, FdMapping};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
+use tidegate_bench::rest::{self, Metrics};
 use tidegate_protocol::token::{self, Claims, Key};
 use tidegate_protocol::{Id, fb};
-
-use super::rest::{self, Metrics};
 
 pub use rustix::process::Signal;
 
@@ -528,12 +527,7 @@ impl System {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let (status, text) = rest::call(self.http, method, path, token, body)?;
-        ensure!(
-            (200..300).contains(&status),
-            "{method} {path}: {status} {text}"
-        );
-        serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text:?}"))
+        rest::ask(self.http, method, path, token, body)
     }
 
     /// What a part serves at `/metrics`.
@@ -545,9 +539,7 @@ impl System {
             Role::Backend => self.http,
             Role::Gateway(i) => self.admin[i],
         };
-        let (status, text) = rest::call(address, "GET", "/metrics", None, None)?;
-        ensure!(status == 200, "/metrics of {role:?}: {status} {text}");
-        Ok(Metrics::parse(&text))
+        Metrics::of(address)
     }
 
     /// Runs `tidegate` with these arguments on this system's settings; what it printed, if it succeeded.

@@ -98,7 +98,7 @@ fn absence(
         crowd.cut(away);
     }
     crowd.until("it holds everything", SETTLED, |crowd| {
-        let has = |number: usize| crowd.member(number).client.cursor(conversation);
+        let has = |number: usize| crowd.client(number).cursor(conversation);
         crowd.open() == 2 && has(away) == has(there)
     })?;
     ensure!(crowd.unanswered() == 0, "expected nothing to be unanswered");

@@ -126,7 +126,7 @@ pub fn run(stand: &mut Stand) -> anyhow::Result<()> {
     let unanswered = |crowd: &Crowd| -> usize {
         let people = third.iter();
         people
-            .map(|number| crowd.member(*number).client.unanswered())
+            .map(|number| crowd.client(*number).unanswered())
             .sum()
     };
     crowd.until("the third's people are answered", STEP_S_MAX, |crowd| {

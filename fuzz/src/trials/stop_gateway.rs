@@ -97,7 +97,7 @@ pub fn run(stand: &mut Stand) -> anyhow::Result<()> {
     let p99_ms = pongs.value_at_percentile(PERCENTILE) as f64 / 1000.0;
     stand.figure("ping to pong there, p99", format!("{p99_ms:.1} ms"));
     let served = (first_new..shop.crowd.len())
-        .filter(|&number| shop.crowd.member(number).is_open())
+        .filter(|&number| shop.crowd.is_open(number))
         .count();
     stand.figure(
         "newcomers welcomed meanwhile",

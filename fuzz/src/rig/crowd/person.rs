@@ -1,27 +1,17 @@
-//! One of a crowd: a client, its socket, and what it does by itself. Visitors talk in their own conversation; agents say
-//! that they are online, and talk in the conversations that they are given.
+//! What the crowd knows of one of its people beside the client: visitors talk in their own conversation; agents talk in
+//! the conversations that they are given.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 
-use tidegate_bench::client::{Client, NEVER};
 use tidegate_protocol::{Id, fb};
 
-use super::socket::Socket;
 use crate::rig::journal::Mark;
-
-/// Members that come from one address.
-const OFFICE: u32 = 250;
 
 /// One of a crowd.
 #[derive(Debug)]
-pub struct Member {
-    /// Its protocol's side.
-    pub client: Client,
+pub struct Person {
     /// A visitor, or an agent.
     pub role: fb::Role,
-    /// Where it comes from.
-    pub address: Ipv4Addr,
     /// The conversations that it is part of and that are open.
     pub rooms: Vec<Id>,
     /// How often it was welcomed: once for each connection.
@@ -30,10 +20,6 @@ pub struct Member {
     pub pongs: u64,
     /// How often it was told that the server goes away.
     pub goaways: u64,
-    pub(super) socket: Option<Socket>,
-    pub(super) stamp: u32,
-    /// The earliest entry for it in the crowd's heap.
-    pub(super) armed_us: u64,
     /// Messages ever said; the client counts them in the same way.
     pub(super) said: u32,
     /// When those were said that are not answered yet.
@@ -41,31 +27,18 @@ pub struct Member {
     pub(super) number: u32,
 }
 
-impl Member {
-    pub(super) fn new(client: Client, role: fb::Role, number: u32) -> Self {
-        // 250 of one address, like an office.
-        let [.., high, low] = (number / OFFICE + 1).to_be_bytes();
+impl Person {
+    pub(super) const fn new(role: fb::Role, number: u32) -> Self {
         Self {
-            client,
             role,
-            address: Ipv4Addr::new(127, 1, high, low.max(1)),
             rooms: Vec::new(),
             welcomes: 0,
             pongs: 0,
             goaways: 0,
-            socket: None,
-            stamp: 0,
-            armed_us: NEVER,
             said: 0,
             asked: VecDeque::new(),
             number,
         }
-    }
-
-    /// Whether the server has welcomed it on this connection.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.client.phase() == tidegate_bench::client::Phase::Open
     }
 
     pub(super) const fn mark(&self, key: u32) -> Mark {

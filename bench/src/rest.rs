@@ -1,17 +1,21 @@
-//! HTTP calls of a trial: blocking, one connection each.
+//! HTTP calls: blocking, one connection each; and the figures that a process serves.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-const CALL_S_MAX: u64 = 10;
+/// The longest that a call may take between two steps of it, s.
+pub const CALL_S_MAX: u64 = 10;
 
 /// One call; the answer's status and body.
-pub(super) fn call(
+///
+/// # Errors
+/// Nobody answers within [`CALL_S_MAX`], or what comes is no HTTP.
+pub fn call(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -52,6 +56,25 @@ pub(super) fn call(
     Ok((status.context("an HTTP status")?, body))
 }
 
+/// One call whose answer is JSON.
+///
+/// # Errors
+/// As [`call`], and any status but 2xx.
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
+    let (status, text) = call(address, method, path, token, body)?;
+    ensure!(
+        (200..300).contains(&status),
+        "{method} {path}: {status} {text}"
+    );
+    serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text:?}"))
+}
+
 fn unchunk(mut text: &str) -> String {
     let mut whole = String::new();
     while let Some((size, rest)) = text.split_once("\r\n") {
@@ -69,6 +92,16 @@ fn unchunk(mut text: &str) -> String {
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
+    /// Asks a process for them.
+    ///
+    /// # Errors
+    /// As [`call`], and any status but 200.
+    pub fn of(address: SocketAddr) -> anyhow::Result<Self> {
+        let (status, text) = call(address, "GET", "/metrics", None, None)?;
+        ensure!(status == 200, "{address}/metrics: {status} {text}");
+        Ok(Self::parse(&text))
+    }
+
     /// Reads the Prometheus text format.
     #[must_use]
     pub fn parse(text: &str) -> Self {

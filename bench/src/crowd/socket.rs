@@ -1,10 +1,14 @@
-//! One non-blocking connection of a crowd: bytes that could not be written yet wait here.
+//! One non-blocking connection of a crowd: bytes that were not written yet wait here.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// What an empty buffer may keep: a crowd is mostly idle, and its sends are short.
+const KEPT_BYTES_MAX: usize = 1024;
 
 /// A socket, connected or about to be.
 #[derive(Debug)]
@@ -15,9 +19,12 @@ pub(super) struct Socket {
     pub(super) connected: bool,
     /// The client has left; what waits is written, then it is closed.
     pub(super) leaving: bool,
-    /// It is registered for writability.
-    pub(super) wants_write: bool,
-    waiting: Vec<u8>,
+    /// What epoll was told to look for.
+    pub(super) registered: EventFlags,
+    /// To be written.
+    pub(super) waiting: Vec<u8>,
+    /// The kernel took no more; it is written on when there is room.
+    stuck: bool,
 }
 
 impl Socket {
@@ -36,8 +43,9 @@ impl Socket {
             stamp,
             connected: false,
             leaving: false,
-            wants_write: true,
+            registered: EventFlags::empty(),
             waiting: Vec::new(),
+            stuck: false,
         })
     }
 
@@ -46,30 +54,20 @@ impl Socket {
         self.stream.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Writes what it can; true if something still waits.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        if !self.waiting.is_empty() {
-            self.waiting.extend_from_slice(bytes);
-            return Ok(true);
-        }
-        let written = write_some(&mut self.stream, bytes)?;
-        self.waiting.extend_from_slice(&bytes[written..]);
-        Ok(!self.waiting.is_empty())
-    }
-
     /// Writes what waits; true if something still does.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         let written = write_some(&mut self.stream, &self.waiting)?;
+        self.stuck = written < self.waiting.len();
         self.waiting.drain(..written);
-        if self.waiting.is_empty() {
+        if !self.stuck && self.waiting.capacity() > KEPT_BYTES_MAX {
             self.waiting = Vec::new();
         }
-        Ok(!self.waiting.is_empty())
+        Ok(self.stuck)
     }
 
-    /// Whether something waits to be written.
-    pub(super) const fn waits(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Whether it waits for room in the kernel.
+    pub(super) const fn is_stuck(&self) -> bool {
+        self.stuck
     }
 
     /// Reads what is there; `None`: nothing now. 0: the end.
