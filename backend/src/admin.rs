@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_protocol::fb;
-use tidegate_protocol::token::{self, Claims};
+use tidegate_protocol::token::{self, Claims, LOCAL_OPERATOR, LOCAL_OPERATOR_S_MAX};
 
 use crate::auth::{self, password};
 use crate::config::Config;
 use crate::engine::kinds::Role;
 use crate::engine::rows::AgentRow;
 use crate::engine::write_set::WriteSet;
-use crate::http::identity::{LOCAL_OPERATOR, LOCAL_OPERATOR_S_MAX};
 use crate::store::data_dir::{self, DataDir};
 use crate::store::read::Reader;
 use crate::store::{SqliteStore, Store, StoreError, StoreOptions};

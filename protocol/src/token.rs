@@ -16,6 +16,12 @@ use crate::names::Named as _;
 /// base64url of `{"alg":"HS256","typ":"JWT"}`.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
+/// The `sub` of the tokens that commands on the server's own machine make for themselves (`tidegate agent …`): whoever can
+/// read the token key may do what a supervisor may.
+pub const LOCAL_OPERATOR: Id = Id(1);
+/// How long such a token lives at most, from `iat` to `exp`, s.
+pub const LOCAL_OPERATOR_S_MAX: u64 = 60;
+
 /// The secret that signs and verifies: 32 bytes. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; 32]);

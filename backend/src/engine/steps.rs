@@ -47,7 +47,7 @@ impl Engine {
             closed_at_us: 0,
             queue_order: self.last_queue_order,
             page,
-            synthetic: false,
+            synthetic: who.id.is_synthetic(),
         };
         let key = self.conversations.insert(Conversation {
             row,

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tidegate_protocol::Id;
 use tidegate_protocol::limits::NAME_BYTES_MAX;
 
 use super::agent::{LOGIN_BYTES_MAX, presence};
@@ -138,7 +139,8 @@ fn new_password(fields: &Fields) -> Result<(String, bool), Problem> {
     }
 }
 
-/// `POST /api/admin/agents`.
+/// `POST /api/admin/agents`. A `synthetic` one is the load generator's: it has no password, its token is signed by
+/// whoever can read the key.
 pub async fn create_agent(
     State(state): State<Arc<HttpState>>,
     _by: Supervisor,
@@ -154,11 +156,22 @@ pub async fn create_agent(
             "`user` is missing: the name to log in with",
         ));
     }
-    let (password, generated) = new_password(&fields)?;
+    let id = auth::random::id().map_err(|error| Problem::internal(&error))?;
+    let synthetic = fields.optional_bool("synthetic")?.unwrap_or(false);
+    let (password, generated) = if synthetic {
+        (String::new(), false)
+    } else {
+        new_password(&fields)?
+    };
+    let password_hash = if synthetic {
+        String::new()
+    } else {
+        state.checker.hash(password.clone()).await?
+    };
     let now_us = auth::now_us();
     let row = AgentRow {
         site_id: state.config.site_id,
-        id: auth::random::id().map_err(|error| Problem::internal(&error))?,
+        id: if synthetic { Id::synthetic(id.0) } else { id },
         name: fields
             .optional_line("name", NAME_BYTES_MAX)?
             .filter(|name| !name.is_empty())
@@ -167,7 +180,7 @@ pub async fn create_agent(
         role: role(&fields)?.unwrap_or(Role::Agent),
         capacity: capacity(&fields)?.unwrap_or(u32::try_from(CAPACITY).unwrap_or(1)),
         disabled: false,
-        password_hash: state.checker.hash(password.clone()).await?,
+        password_hash,
         tokens_valid_from_s: 0,
         created_at_us: now_us,
         login: user.clone(),

@@ -8,8 +8,8 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use tidegate_protocol::token::{self, Claims, TokenError};
-use tidegate_protocol::{Id, fb};
+use tidegate_protocol::fb;
+use tidegate_protocol::token::{self, Claims, LOCAL_OPERATOR, LOCAL_OPERATOR_S_MAX, TokenError};
 
 use super::HttpState;
 use super::problem::Problem;
@@ -17,12 +17,6 @@ use crate::app::command::Actor;
 use crate::auth;
 use crate::engine::kinds::{Reason, Role};
 use crate::engine::rows::AgentRow;
-
-/// The `sub` of the tokens that commands on this machine make for themselves (`tidegate agent …`): whoever can
-/// read the token key may do what a supervisor may. They live for a minute at most.
-pub const LOCAL_OPERATOR: Id = Id(1);
-/// Longest life of a local operator's token.
-pub const LOCAL_OPERATOR_S_MAX: u64 = 60;
 
 /// A visitor.
 #[derive(Debug, Clone)]
