@@ -17,6 +17,8 @@ pub struct Bench {
     pub machine: Machine,
     /// How it was asked.
     pub options: Options,
+    /// The data directory of the Tidegate that runs, for questions that ask one.
+    pub data_dir: PathBuf,
 }
 
 /// What can be said to every question.

@@ -1,5 +1,6 @@
 //! `tidegate bench QUESTION`: one question a run; tables on standard output, progress on standard error.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::bench::{Bench, Options, Verdict};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::questions::echo;
+use crate::questions::{chat, echo};
 use crate::report::{Report, html, json, text};
 
 /// `tidegate bench`
@@ -22,6 +23,8 @@ pub struct BenchArguments {
 /// Each question is a file of [`crate::questions`].
 #[derive(Debug, clap::Subcommand)]
 enum Question {
+    /// What do people who chat cost, through everything, committed?
+    Chat(chat::ChatArguments),
     /// What does a message cost that comes back at once?
     Echo(echo::EchoArguments),
 }
@@ -29,28 +32,32 @@ enum Question {
 impl Question {
     fn name(&self) -> &'static str {
         match self {
+            Self::Chat(_) => "chat",
             Self::Echo(_) => "echo",
         }
     }
 
     fn ask(&self, bench: &mut Bench) -> Result<Verdict> {
         match self {
+            Self::Chat(arguments) => chat::run(arguments, bench),
             Self::Echo(arguments) => echo::run(arguments, bench),
         }
     }
 }
 
 /// Asks, shows the answer, and says by the exit code how it ended: 0 held, 1 a target missed, 3 the load saturated.
+/// `data_dir`: where to find the Tidegate that runs, for questions that ask one.
 ///
 /// # Errors
 /// When the question could not be asked, or the answer not written.
-pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
+pub fn run(arguments: &BenchArguments, data_dir: PathBuf) -> Result<ExitCode> {
     let question = &arguments.question;
     let mut bench = Bench {
         progress: Progress::begin(),
         report: Report::new(question.name()),
         machine: Machine::here(),
         options: arguments.options.clone(),
+        data_dir,
     };
     let verdict = question.ask(&mut bench)?;
     bench.progress.end();

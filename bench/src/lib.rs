@@ -14,6 +14,7 @@ pub mod report; //    tables, plots, checks; as text, JSON, HTML
 pub mod target; //    ws:// URLs
 
 pub mod client;
+pub mod corpus;
 pub mod crowd;
 pub mod dribble;
 pub mod latency;
@@ -21,3 +22,4 @@ pub mod rest;
 pub mod server;
 pub mod slow_reader;
 pub mod socket;
+pub mod system;

@@ -123,6 +123,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Its standard input.
     ///
     /// # Panics

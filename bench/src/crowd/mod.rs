@@ -78,6 +78,7 @@ pub struct Crowd {
     unwritten: Vec<u32>,
     news: Vec<News>,
     refused_connections: u64,
+    wire_bytes: (u64, u64),
 }
 
 impl std::fmt::Debug for Crowd {
@@ -109,6 +110,7 @@ impl Crowd {
             unwritten: Vec::new(),
             news: Vec::new(),
             refused_connections: 0,
+            wire_bytes: (0, 0),
         })
     }
 
@@ -159,6 +161,12 @@ impl Crowd {
     #[must_use]
     pub const fn refused_connections(&self) -> u64 {
         self.refused_connections
+    }
+
+    /// Bytes of TCP's payload so far: from clients, to clients.
+    #[must_use]
+    pub const fn wire_bytes(&self) -> (u64, u64) {
+        self.wire_bytes
     }
 
     /// µs since the crowd was made: the time that its clients know.
@@ -290,7 +298,10 @@ impl Crowd {
         if !socket.connected {
             return;
         }
-        match socket.flush() {
+        let waited = socket.waiting.len();
+        let flushed = socket.flush();
+        self.wire_bytes.0 += (waited - socket.waiting.len()) as u64;
+        match flushed {
             Ok(waits) if !waits && socket.leaving => self.members[number].socket = None,
             Ok(_) => self.register(number, EpollCall::Modify),
             Err(_) => {
@@ -338,6 +349,7 @@ impl Crowd {
                 }
                 Ok(Some(_)) if socket.leaving => {}
                 Ok(Some(bytes)) => {
+                    self.wire_bytes.1 += bytes as u64;
                     let piece = &mut buffer[..bytes];
                     self.with(number, |client, now_us, exchange| {
                         client.received(piece, now_us, exchange);

@@ -1,3 +1,5 @@
+//! The crowd against a server that speaks raw HTTP, or none.
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 

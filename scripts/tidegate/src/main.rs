@@ -87,13 +87,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    // What it starts reads the settings by itself.
-    if let Command::Bench(wish) = &arguments.command {
-        return tidegate_bench::command::run(wish);
-    }
     let mut figment = settings::sources(arguments.config.as_deref())?;
     if let Some(data_dir) = &arguments.data_dir {
         figment = figment.merge(("data_dir", data_dir));
+    }
+    // What it starts reads the settings by itself; what runs already is found by its directory.
+    if let Command::Bench(wish) = &arguments.command {
+        let data_dir = figment.extract_inner("data_dir")?;
+        return tidegate_bench::command::run(wish, data_dir);
     }
     if let Command::CheckConfig(wish) = &arguments.command {
         return check_config::run(&figment, wish);
