@@ -21,6 +21,7 @@ pub struct Control {
     tickets: Word,
     roster: Word,
     frontier: Word,
+    admission_rate: Word,
     backend_instance: Word,
     backend_pid: Word,
     heartbeat_us: Word,
@@ -36,6 +37,7 @@ impl Control {
             tickets: Word::at(gateways, layout::TICKETS_OFFSET),
             roster: Word::at(gateways, layout::ROSTER_OFFSET),
             frontier: Word::at(backend, layout::FRONTIER_OFFSET),
+            admission_rate: Word::at(backend, layout::ADMISSION_RATE_OFFSET),
             backend_instance: Word::at(backend, layout::BACKEND_INSTANCE_OFFSET),
             backend_pid: Word::at(backend, layout::BACKEND_PID_OFFSET),
             heartbeat_us: Word::at(backend, layout::BACKEND_HEARTBEAT_OFFSET),
@@ -63,10 +65,16 @@ impl Control {
         self.tickets.load(Ordering::Relaxed)
     }
 
-    /// Tickets below this number are admitted.
+    /// Tickets below this number are admitted; 0 while nobody controls admission.
     #[must_use]
     pub fn frontier(&self) -> u64 {
         self.frontier.load(Ordering::Relaxed)
+    }
+
+    /// How fast the frontier moves, in thousandths of a ticket a second; 0 = unknown.
+    #[must_use]
+    pub fn admission_rate(&self) -> u64 {
+        self.admission_rate.load(Ordering::Relaxed)
     }
 
     /// The backend that holds the seat, or held it last. `None` before the first.
@@ -169,6 +177,11 @@ impl BackendControl {
         if frontier > self.0.frontier() {
             self.0.frontier.store(frontier, Ordering::Relaxed);
         }
+    }
+
+    /// Says how fast the frontier moves, in thousandths of a ticket a second. For those who tell people how long.
+    pub fn set_admission_rate(&self, per_1000_s: u64) {
+        self.0.admission_rate.store(per_1000_s, Ordering::Relaxed);
     }
 
     /// Says that this backend lives: `now_us` is µs since the Unix epoch.

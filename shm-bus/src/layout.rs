@@ -37,7 +37,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"TIDEGBUS");
 /// Peers of different majors refuse each other.
 pub const LAYOUT_MAJOR: u32 = 1;
 /// A minor only adds in what was reserved.
-pub const LAYOUT_MINOR: u32 = 1;
+pub const LAYOUT_MINOR: u32 = 2;
 /// As it stands in the header: major in the high half. Stored last; 0 means that the file is not finished.
 pub const LAYOUT_VERSION: u64 = (LAYOUT_MAJOR as u64) << 32 | LAYOUT_MINOR as u64;
 
@@ -142,6 +142,9 @@ pub const BACKEND_HEARTBEAT_OFFSET: usize = 272;
 pub const BACKEND_PROTOCOL_OFFSET: usize = 280;
 /// Tickets up to here are admitted.
 pub const FRONTIER_OFFSET: usize = 384;
+/// How fast the frontier moves, in thousandths of a ticket a second. On the frontier's line: who reads the one reads
+/// the other.
+pub const ADMISSION_RATE_OFFSET: usize = 392;
 /// The backend's sleep word.
 pub const BACKEND_SLEEP_OFFSET: usize = 512;
 /// Odd while the ledger's counters are being written; grows with each writing.
@@ -200,7 +203,7 @@ const _: () = {
         ROSTER_OFFSET - TICKETS_OFFSET >= 128 && FRONTIER_OFFSET - BACKEND_PROTOCOL_OFFSET >= 64
     );
     assert!(
-        BACKEND_SLEEP_OFFSET - FRONTIER_OFFSET >= 128
+        BACKEND_SLEEP_OFFSET - ADMISSION_RATE_OFFSET >= 120
             && LEDGER_VERSION_OFFSET - BACKEND_SLEEP_OFFSET >= 128
             && LEDGER_OFFSET - LEDGER_VERSION_OFFSET >= 128
     );
@@ -297,6 +300,11 @@ mod tests {
             ("control.backend.mem/heartbeat", BACKEND_HEARTBEAT_OFFSET, 8),
             ("control.backend.mem/protocol", BACKEND_PROTOCOL_OFFSET, 8),
             ("control.backend.mem/frontier", FRONTIER_OFFSET, 8),
+            (
+                "control.backend.mem/admission_rate",
+                ADMISSION_RATE_OFFSET,
+                8,
+            ),
             ("control.backend.mem/sleep", BACKEND_SLEEP_OFFSET, 8),
             (
                 "control.backend.mem/ledger_version",

@@ -172,6 +172,17 @@ impl Producer {
         usize::try_from(free - wasted).expect("at most RING_BYTES_MAX")
     }
 
+    /// How full the ring is, 0 to 100: what was committed and not given back. Looks at the consumer's cursor; 100 on a
+    /// condemned ring.
+    pub fn fill_percent(&mut self) -> u32 {
+        if self.look_at_released().is_err() {
+            return 100;
+        }
+        let filled = (self.published - self.released) * 100 / self.shape.ring_bytes;
+        u32::try_from(filled)
+            .expect("at most 100: published - released is checked against ring_bytes")
+    }
+
     /// End of the last committed record.
     #[must_use]
     pub fn position(&self) -> Position {

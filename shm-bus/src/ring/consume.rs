@@ -185,6 +185,15 @@ impl Consumer {
         }
     }
 
+    /// How full the ring is, 0 to 100: what was published and not given back.
+    pub fn fill_percent(&mut self) -> u32 {
+        // Damage found here is told by the next `next`.
+        let _ = self.look_at_published();
+        let filled = (self.published - self.released) * 100 / self.shape.ring_bytes;
+        u32::try_from(filled)
+            .expect("at most 100: published - released is checked against ring_bytes")
+    }
+
     /// Checks padding, and tells its size.
     fn padding(&self, word: u64, length: u32, available: u64, to_end: u64) -> Result<u64, Damage> {
         let position = self.read;
