@@ -86,6 +86,8 @@ pub struct Config {
     pub long_polls_max: usize,
     /// HTTP connections at once; further ones wait in the listen backlog.
     pub http_connections_max: usize,
+    /// How fast new visitors are let in when more come than are served.
+    pub admission: Admission,
     /// What leaves the database after a time.
     pub retention: Retention,
     /// Password checks at once: each holds 19 MiB and a thread for some 20 ms.
@@ -105,6 +107,41 @@ pub struct Config {
     pub sdk_dir: PathBuf,
     /// Write every input of the turn to this file, so that it can be applied again. Empty: none.
     pub journal_file: PathBuf,
+}
+
+/// The `[backend.admission]` table. Visitors past it wait in the gateways and are told their place; a shop without a
+/// rush never comes near it. Agents never wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// New visitors let in a second; the backend lets in fewer while it lags. 0: nobody waits, whatever comes.
+    pub per_s: u32,
+    /// New visitors let in at once after a quiet time.
+    pub burst: u32,
+    /// Visitors connected at once, past which nobody is let in until somebody leaves. 0: no bound.
+    pub inside_max: u32,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            per_s: 10_000,
+            burst: 20_000,
+            inside_max: 0,
+        }
+    }
+}
+
+impl Admission {
+    /// The same for the controller.
+    #[must_use]
+    pub const fn limits(self) -> crate::admission::Limits {
+        crate::admission::Limits {
+            per_s: self.per_s,
+            burst: self.burst,
+            inside_max: self.inside_max,
+        }
+    }
 }
 
 /// The `[backend.retention]` table.
@@ -177,6 +214,7 @@ impl Default for Config {
             long_poll_s_max: 30,
             long_polls_max: 10_000,
             http_connections_max: 16_384,
+            admission: Admission::default(),
             retention: Retention::default(),
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
@@ -220,6 +258,11 @@ impl Config {
         at_least_one("http_connections_max", self.http_connections_max as u128);
         at_least_one("visitor_token_ttl_s", u128::from(self.visitor_token_ttl_s));
         at_least_one("agent_token_ttl_s", u128::from(self.agent_token_ttl_s));
+        if self.admission.per_s > 0 && self.admission.burst == 0 {
+            found.push(
+                "admission.burst is 0; it must be at least 1 (or set admission.per_s to 0)".into(),
+            );
+        }
         if self.wal_bytes_max < 1 << 20 {
             found.push(format!(
                 "wal_bytes_max is {}; below 1 MiB (1048576) the writer would be stopped all the time",
@@ -274,6 +317,10 @@ mod tests {
             public_ws_url: "http://x".into(),
             allowed_origins: vec!["shop.example".into()],
             wal_bytes_max: 5,
+            admission: Admission {
+                burst: 0,
+                ..Admission::default()
+            },
             ..Config::default()
         };
         let mistakes = config.mistakes().join("\n");
@@ -282,6 +329,7 @@ mod tests {
             "public_ws_url",
             "allowed_origins",
             "wal_bytes_max",
+            "admission.burst",
         ] {
             assert!(mistakes.contains(key), "{key} is missing in: {mistakes}");
         }

@@ -153,6 +153,7 @@ export class Tidegate {
     switch (kind) {
       case 'welcome': return this.welcomed(value);
       case 'wait': return this.waits(value);
+      case 'admitted': return this.keepTicket(value.ticket);
       case 'send_result': return this.answered(value);
       case 'message': return this.streams.message(value);
       case 'conversation_state': return this.conversationState(value);
@@ -175,7 +176,6 @@ export class Tidegate {
 
   welcomed(welcome) {
     this.welcome = welcome;
-    this.slot.record.ticket = '';
     const states = welcome.conversations.filter(({ state }) => state !== null);
     for (const { state } of states) this.known.put(state);
     if (this.known.expect(new Set(states.map(({ state }) => state.conversation)))) {
@@ -196,9 +196,14 @@ export class Tidegate {
     for (const state of this.known.dropUnnamed()) this.emitter.emit('conversation', state);
   }
 
-  waits(wait) {
-    this.slot.record.ticket = wait.ticket;
+  /** Stored: it keeps the place, or the way back in, over a reload. */
+  keepTicket(ticket) {
+    this.slot.record.ticket = ticket;
     this.box.save();
+  }
+
+  waits(wait) {
+    this.keepTicket(wait.ticket);
     this.link.waiting();
     this.emitter.emit('wait', wait);
   }

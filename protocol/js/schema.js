@@ -37,7 +37,7 @@ const SOURCE = {
     'close_reason:CloseReason seq:u64 visitor:id visitor_name:string visitor_online:bool agent:id ' +
     'agent_name:string opened_at_us:u64 assigned_at_us:u64 closed_at_us:u64 visitor_delivered:u64 ' +
     'visitor_read:u64 agent_delivered:u64 agent_read:u64 position:u32 eta_ms:u32 unanswered_since_us:u64 ' +
-    'last_text:string last_at_us:u64 page:string mine:bool=true',
+    'last_text:string last_at_us:u64 page:string mine:bool=true queue_ticket:u64',
   Resumed: 'state:ConversationState recovered:bool',
   Welcome: 'request:u64 principal:id role:Role name:string heartbeat_ms:u32 last_n:u64 conversations:[Resumed] ' +
     'agents_online:u32 status:AgentStatus capacity:u32',
@@ -48,18 +48,21 @@ const SOURCE = {
     'content:ContentType text:string system:SystemEvent close_reason:CloseReason',
   Receipt: 'conversation:id side:Side delivered:u64 read:u64',
   TypingNotice: 'conversation:id side:Side name:string active:bool',
-  QueueUpdate: 'conversation:id position:u32 eta_ms:u32 waiting:u32 agents_online:u32 longest_wait_ms:u32',
+  QueueMark: 'place:u32 ticket:u64',
+  QueueUpdate: 'conversation:id position:u32 eta_ms:u32 waiting:u32 agents_online:u32 longest_wait_ms:u32 ' +
+    'marks:[QueueMark] each_ms:u32',
   Presence: 'request:u64 agent:id name:string status:AgentStatus open:u32 capacity:u32',
   Error: 'request:u64 reason:Reason field:string detail:string retry_ms:u32',
-  Wait: 'place:u64 rate_per_s:u32 next_ms:u32 ticket:string',
+  Wait: 'place:u64 rate_per_s:u32 next_ms:u32 ticket:string eta_ms:u32',
   Goaway: 'retry_ms:u32',
+  Admitted: 'ticket:string',
 };
 
 /** Kind number → its name on the JSON wire. */
 export const KINDS = {
   1: 'hello', 2: 'ping', 3: 'send', 4: 'ack', 5: 'typing', 6: 'command',
   65: 'welcome', 66: 'pong', 67: 'send_result', 68: 'message', 69: 'conversation_state', 70: 'receipt',
-  71: 'typing_notice', 72: 'queue_update', 73: 'presence', 74: 'error', 75: 'wait', 76: 'goaway',
+  71: 'typing_notice', 72: 'queue_update', 73: 'presence', 74: 'error', 75: 'wait', 76: 'goaway', 77: 'admitted',
 };
 
 /** Bytes that a type takes inside its table; what is not listed is a 4-byte offset. */

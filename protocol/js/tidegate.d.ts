@@ -65,6 +65,8 @@ export interface ConversationState {
   page: string;
   /** false: you no longer take part (transferred away); it has left `conversations`. */
   mine: boolean;
+  /** While waiting: what the marks of a QueueUpdate are compared with. 0 = not waiting. */
+  queue_ticket: number;
 }
 
 export interface Welcome {
@@ -106,12 +108,32 @@ export interface ReceivedMessage extends Message {
 export interface Receipt { conversation: Id; side: Side; delivered: number; read: number }
 export interface TypingNotice { conversation: Id; side: Side; name: string; active: boolean }
 export interface QueueUpdate {
-  conversation: Id; position: number; eta_ms: number; waiting: number; agents_online: number; longest_wait_ms: number;
+  /** Yours, while it waits; '' for agents. */
+  conversation: Id;
+  /** 1 = next. */
+  position: number;
+  /** 0 = unknown. */
+  eta_ms: number;
+  waiting: number; agents_online: number; longest_wait_ms: number;
+  marks: QueueMark[];
+  each_ms: number;
 }
+export interface QueueMark { place: number; ticket: number }
 export interface Presence {
   request: number; agent: Id; name: string; status: AgentStatus; open: number; capacity: number;
 }
-export interface Wait { place: number; rate_per_s: number; next_ms: number; ticket: string }
+export interface Wait {
+  /** 1 = next to be let in. */
+  place: number;
+  /** People let in a second; 0 = unknown. */
+  rate_per_s: number;
+  /** When the next Wait comes; extrapolate until then. */
+  next_ms: number;
+  /** The SDK keeps it: it holds the place over reconnects and reloads. */
+  ticket: string;
+  /** 0 = unknown. */
+  eta_ms: number;
+}
 
 // --- what the SDK says ---------------------------------------------------------------------------------------
 

@@ -60,6 +60,9 @@ pub struct ConnectionId {
 /// [`OpenedRecord::flags`]: the connection lived before this backend did; no Hello follows, resume from the
 /// stored marks.
 pub const OPENED_ANNOUNCED: u8 = 1;
+/// [`OpenedRecord::flags`]: the visitor was let in on a ticket and was not inside before: it counts against the
+/// operator's rate of admission.
+pub const OPENED_ON_TICKET: u8 = 2;
 
 /// The fixed part of an [`OPENED`] record.
 #[derive(
@@ -90,7 +93,7 @@ pub struct OpenedRecord {
     pub family: u8,
     /// [`Codec`](crate::codec::Codec).
     pub codec: u8,
-    /// [`OPENED_ANNOUNCED`].
+    /// [`OPENED_ANNOUNCED`], [`OPENED_ON_TICKET`].
     pub flags: u8,
     /// Zero.
     pub reserved: [u8; 2],

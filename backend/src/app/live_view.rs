@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::command::AgentView;
+use crate::admission::AdmissionView;
 use crate::engine::ledger::Ledger;
 
 /// How old a snapshot may be while things change.
@@ -36,6 +37,8 @@ pub struct LiveView {
     pub answer_ms: u32,
     /// Conversations that an agent has.
     pub chatting: u32,
+    /// The waiting rooms of the gateways.
+    pub admission: AdmissionView,
     /// Live connections of visitors.
     pub visitors_connected: u32,
     /// Live connections of agents and supervisors.

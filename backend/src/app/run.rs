@@ -225,6 +225,7 @@ pub fn run(
     let cold = ReaderPool::new(readers.clone(), Arc::clone(&wake));
     let limits = TurnLimits {
         inputs_max: config.turn_inputs_max,
+        admission: config.admission.limits(),
         ..TurnLimits::default()
     };
     let mut turn = Turn::new(

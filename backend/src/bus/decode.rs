@@ -63,6 +63,14 @@ pub fn decode<'a>(
     }
 }
 
+/// Whether a record says that a new visitor was let in.
+#[must_use]
+pub fn is_let_in(header: &RecordHeader, payload: &[u8]) -> bool {
+    header.kind == bus::OPENED
+        && bus::read_fixed::<bus::OpenedRecord>(payload)
+            .is_ok_and(|(record, _)| record.flags & bus::OPENED_ON_TICKET != 0)
+}
+
 /// Bytes of `to_gateway` that the answer to a record may need, header included.
 #[must_use]
 pub fn answer_bytes(header: &RecordHeader, payload: &[u8]) -> usize {

@@ -32,8 +32,14 @@ pub trait Gateways {
     type Link: Link;
     /// Gateways that came since the last call, attached.
     fn discover(&mut self) -> Vec<Self::Link>;
-    /// Tells the gateways that this backend lives, and lets visitors in.
+    /// Tells the gateways that this backend lives.
     fn beat(&mut self, now_us: u64);
+    /// Admission tickets given out, and the frontier that stands on the bus.
+    fn tickets_and_frontier(&mut self) -> (u64, u64) {
+        (0, 0)
+    }
+    /// Lets in who has a ticket below `frontier`, and says how fast it moves, in thousandths of a ticket a second.
+    fn let_in(&mut self, _frontier: u64, _per_1000_s: u64) {}
     /// Shows the figures of the last commit to whoever looks at the bus.
     fn show(&mut self, board: &Board);
     /// Lets a gateway go that lives and cannot be served: its process is told to end, and what it leaves is removed then.

@@ -227,6 +227,19 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         })
     }
 
+    /// The fullest ring of a living gateway, whichever way it leads, in percent.
+    pub fn fill_percent(&mut self) -> u32 {
+        let mut fullest = 0;
+        for gateway in self.attached.values_mut().filter(|gateway| !gateway.dead) {
+            for shard in 0..gateway.link.shards() {
+                let to_backend = gateway.link.to_backend(shard).fill_percent();
+                let to_gateway = gateway.link.to_gateway(shard).fill_percent();
+                fullest = fullest.max(to_backend).max(to_gateway);
+            }
+        }
+        fullest
+    }
+
     /// Gateways attached.
     pub fn gateway_count(&self) -> u32 {
         u32::try_from(self.attached.len()).unwrap_or(u32::MAX)

@@ -137,7 +137,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
         self.news.told[key.index()] = position;
         let id = engine.conversations().at(key).row.id;
-        let update: message::QueueUpdate = engine.queue_update(id, position);
+        let update: message::QueueUpdate<'_> = engine.queue_update(id, position);
         let payload = update.encode(builder);
         for index in 0..count {
             let follower = self

@@ -9,10 +9,6 @@ use tidegate_protocol::bus::BUS_PROTOCOL;
 use super::board::Board;
 use super::link::{Gateways, Link};
 
-/// Tickets admitted beyond those that were given out, so that nobody waits for the next beat. (An operator's rate
-/// replaces it: admission is a later round's.)
-const ADMITTED_AHEAD: u64 = 1 << 20;
-
 /// The seat of this backend.
 pub struct Seat {
     seat: BackendSeat,
@@ -75,12 +71,22 @@ impl Gateways for Seat {
     fn beat(&mut self, now_us: u64) {
         let control = self.seat.control();
         control.beat(now_us);
-        control.advance_frontier(control.tickets() + ADMITTED_AHEAD);
         for instance in self.seat.bury_refused() {
             tracing::info!(gateway = %instance, "a refused gateway ended, its segment is removed");
         }
         let found = self.seat.place().look();
         self.displaced = found.err().map(|displaced| displaced.to_string());
+    }
+
+    fn tickets_and_frontier(&mut self) -> (u64, u64) {
+        let control = self.seat.control();
+        (control.tickets(), control.frontier())
+    }
+
+    fn let_in(&mut self, frontier: u64, per_1000_s: u64) {
+        let control = self.seat.control();
+        control.advance_frontier(frontier);
+        control.set_admission_rate(per_1000_s);
     }
 
     fn refuse(&mut self, link: AttachedGateway) {

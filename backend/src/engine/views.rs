@@ -69,6 +69,7 @@ impl Engine {
             last_at_us: conversation.last_at_us,
             page: &row.page,
             mine,
+            queue_ticket: 0,
         }
     }
 
@@ -150,7 +151,7 @@ impl Engine {
 
     /// The queue as agents see it (`position` 0), or as the one at a position sees it.
     #[must_use]
-    pub fn queue_update(&self, conversation: Id, position: u32) -> message::QueueUpdate {
+    pub fn queue_update(&self, conversation: Id, position: u32) -> message::QueueUpdate<'static> {
         let longest_wait_ms = u32::try_from(self.longest_wait_ms()).unwrap_or(u32::MAX);
         message::QueueUpdate {
             conversation,
@@ -159,6 +160,7 @@ impl Engine {
             waiting: self.queue.len(),
             agents_online: self.agents.online(),
             longest_wait_ms,
+            ..message::QueueUpdate::default()
         }
     }
 
@@ -233,6 +235,8 @@ impl Engine {
             eta_ms: self.eta_ms(self.queue.len() + 1),
             answer_ms: self.answer_ms(),
             chatting: self.conversations.chatting(),
+            // The turn knows.
+            admission: crate::admission::AdmissionView::default(),
             visitors_connected: self.connections.visitors(),
             agents_connected: self.connections.agents(),
             gateways,

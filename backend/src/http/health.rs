@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::{HttpState, json};
+use crate::admission::AdmissionView;
 use crate::engine::kinds::Reason;
 
 /// The description of every route, by hand: a test holds it against the router.
@@ -109,6 +110,7 @@ fn live(text: &mut Text, state: &HttpState) {
     text.sample("connections", "{role=\"visitor\"}", live.visitors_connected);
     text.sample("connections", "{role=\"agent\"}", live.agents_connected);
     text.gauge("gateways", "gateways attached", live.gateways);
+    admission(text, &live.admission);
     let ledger = &live.ledger;
     text.family(
         "ledger_messages",
@@ -139,6 +141,39 @@ fn live(text: &mut Text, state: &HttpState) {
             value => text.sample(&name, "", value),
         }
     }
+}
+
+fn admission(text: &mut Text, admission: &AdmissionView) {
+    text.gauge(
+        "admission_waiting",
+        "tickets past the frontier: visitors in the gateways' waiting rooms, and those of them who left",
+        admission.waiting,
+    );
+    text.gauge(
+        "admission_per_1000_s",
+        "visitors let in, a thousand seconds, as of the last seconds",
+        admission.per_1000_s,
+    );
+    text.gauge(
+        "admission_pace_percent",
+        "what the backend's lag leaves of the operator's rate",
+        admission.pace_percent,
+    );
+    text.counter(
+        "admission_tickets_total",
+        "admission tickets given out on this bus",
+        admission.tickets,
+    );
+    text.counter(
+        "admitted_total",
+        "new visitors let in since the process started",
+        admission.admitted,
+    );
+    text.counter(
+        "admission_passed_over_total",
+        "tickets that nobody came with, since the process started",
+        admission.passed_over,
+    );
 }
 
 fn process(text: &mut Text, state: &HttpState) {

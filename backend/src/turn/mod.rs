@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use self::careful::Careful;
 use self::first_answers::FirstAnswers;
+use crate::admission::{self, Admission, Sight};
 use crate::app::command::{HttpAnswer, Refusal};
 use crate::app::handle::TurnDoor;
 use crate::app::live_view::{Counters, LIVE_VIEW_MS};
@@ -55,6 +56,8 @@ pub struct TurnLimits {
     pub lookups_max: usize,
     /// Largest record, header included, of any gateway.
     pub record_bytes_max: usize,
+    /// How fast new visitors are let in.
+    pub admission: admission::Limits,
 }
 
 impl Default for TurnLimits {
@@ -64,6 +67,7 @@ impl Default for TurnLimits {
             inputs_per_visit: 64,
             lookups_max: 512,
             record_bytes_max: shm_bus::RECORD_BYTES_MAX_DEFAULT,
+            admission: admission::Limits::default(),
         }
     }
 }
@@ -99,6 +103,9 @@ pub struct Turn<S, G: Gateways, C> {
     pub(crate) engine: Engine,
     pub(crate) bus: Bus<G, C>,
     pub(crate) store: S,
+    admission: Admission,
+    /// When the turn that runs on without a pause began to: what lags is measured by the time that is passed in.
+    busy_since_us: Option<u64>,
     door: TurnDoor,
     journal: Option<Journal>,
     limits: TurnLimits,
@@ -130,12 +137,15 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     /// Puts the parts together. The engine was made from what this store loaded.
     pub fn new(
         engine: Engine,
-        bus: Bus<G, C>,
+        mut bus: Bus<G, C>,
         store: S,
         door: TurnDoor,
         limits: TurnLimits,
     ) -> Self {
+        let (tickets, frontier) = bus.gateways_mut().tickets_and_frontier();
         Self {
+            admission: Admission::new(limits.admission, frontier, tickets),
+            busy_since_us: None,
             ledger_committed: engine.ledger(),
             engine,
             bus,
@@ -207,6 +217,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         let began = Instant::now();
         self.engine.look_at(now_us);
         self.bus.look(now_us);
+        self.let_in(now_us);
         self.begun = false;
         self.inputs = 0;
         self.lookups = 0;
@@ -227,6 +238,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             }
             self.publish_and_release();
         }
+        self.busy_since_us = worked.then_some(now_us);
         let stepped = self.after(now_us, worked);
         if worked {
             let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -275,6 +287,28 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         Ok(())
     }
 
+    /// Moves the frontier of admission by the rate, and by how far this backend lags.
+    fn let_in(&mut self, now_us: u64) {
+        // The step before this one worked, and this one followed at once: what passed since is that turn.
+        let turn_us = self
+            .busy_since_us
+            .map_or(0, |since_us| now_us.saturating_sub(since_us));
+        let (tickets, _) = self.bus.gateways_mut().tickets_and_frontier();
+        let sight = Sight {
+            now_us,
+            tickets,
+            inside: self.engine.connections().visitors(),
+            turn_us,
+            fill_percent: self.bus.fill_percent(),
+        };
+        // The step after the last one was let in shows that nobody waits any more.
+        self.live_due |= self.admission.next_us() != u64::MAX;
+        if self.admission.step(&sight) {
+            let (frontier, per_1000_s) = (self.admission.frontier(), self.admission.per_1000_s());
+            self.bus.gateways_mut().let_in(frontier, per_1000_s);
+        }
+    }
+
     /// What needs no commit: those who are behind, news, the doorbells, the live view.
     fn after(&mut self, now_us: u64, worked: bool) -> Stepped {
         let served = self.bus.serve_waiting(&self.engine);
@@ -312,7 +346,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .min(retention_us)
             .min(news_us)
             .min(live_us)
-            .min(room_us);
+            .min(room_us)
+            .min(self.admission.next_us());
         Stepped::Idle { wake_at_us }
     }
 
@@ -335,6 +370,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .engine
             .live_view(self.ready, self.bus.gateway_count(), counters);
         view.ledger = self.ledger_committed;
+        view.admission = self.admission.view();
         self.bus.gateways_mut().show(&Board::of(&view));
         // Nobody may be listening any more; then nobody misses it.
         let _ = self.door.live.send(Arc::new(view));

@@ -6,7 +6,7 @@ use shm_bus::{Read, RecordHeader};
 use super::careful::{Verdict, content};
 use super::{Turn, http_input};
 use crate::bus::cold::ColdReader;
-use crate::bus::decode::{ANSWER_BYTES_MAX, answer_bytes, decode};
+use crate::bus::decode::{ANSWER_BYTES_MAX, answer_bytes, decode, is_let_in};
 use crate::bus::link::{Gateways, Link};
 use crate::engine::input::Input;
 use crate::store::{Store, StoreError};
@@ -186,6 +186,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         let copy = std::mem::take(&mut self.copy);
         let again = (position <= stored, position <= left_over_to);
         let said = content(header.principal, copy.payload());
+        if is_let_in(header, copy.payload()) {
+            self.admission.came();
+        }
         let applied = match decode(instance, shard, header, copy.payload(), again) {
             None => {
                 self.bus.tally.records_bad += 1;

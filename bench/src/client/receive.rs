@@ -143,6 +143,9 @@ impl Client {
                     rate_per_s: wait.rate_per_s(),
                 });
             }
+            View::Admitted(admitted) => {
+                self.ticket = admitted.ticket().unwrap_or_default().into();
+            }
             View::SendResult(result) => {
                 let settled = self
                     .outbox
@@ -214,7 +217,6 @@ impl Client {
     fn welcomed(&mut self, welcome: &fb::Welcome<'_>, now_us: u64, exchange: &mut Exchange) {
         let events = &mut exchange.events;
         self.principal = welcome.principal().into();
-        self.ticket = "".into();
         let role = welcome.role();
         events.push(Event::Welcomed {
             principal: self.principal,

@@ -4,11 +4,21 @@
 //! backend moves a frontier over the same page. *Admitted* means ticket ≤ frontier: one order over all gateways,
 //! without a lock and without a word to the backend. Those at or past the frontier are upgraded and wait here, at the cost
 //! of their slot, one entry in this room and their held Hello; nothing in the backend grows with them. They get
-//! `Wait` with their place, the measured rate, and when the next news comes: the farther they stand, the later, and
-//! never so often that the shard would have to send more than [`WAITS_PER_S_MAX`].
+//! `Wait` with their place, the rate (the backend says it beside the frontier), the time that it makes, and when the next
+//! news comes: the farther they stand, the later, and never so often that the shard would have to send more than
+//! [`WAITS_PER_S_MAX`].
 //!
-//! While the frontier stands at 0 nobody controls admission: no tickets are drawn and everybody is admitted. That is
-//! the default.
+//! **Order.** Within a shard nobody comes in before a lower ticket that waits there: newcomers whom the frontier has
+//! passed go behind those of the room. Over all shards the frontier is one number, which each looks at in every turn and,
+//! idle, every 100 ms: by so much, and by the time that a full ring takes, may a later ticket of one shard come in before
+//! an earlier one of another. Who leaves while waiting keeps the ticket, and costs nothing but the number: the room
+//! forgets them, and the backend gives back to the rate whom it did not see come.
+//!
+//! **Death.** The ticket counter and the frontier lie on the bus and outlive every process; each client holds its ticket.
+//! So a killed gateway costs its people a reconnect and not their place, and those who were inside come back by their
+//! pass ([`ticket`](super::ticket)). A ticket number that the counter has not reached is of another bus and draws anew.
+//!
+//! While the frontier stands at 0 nobody controls admission: no tickets are drawn and everybody is admitted.
 //!
 //! Not to be confused with the queue for an agent, which is the backend's and comes after it.
 
@@ -21,9 +31,7 @@ pub const WAITS_PER_S_MAX: u32 = 2_000;
 const NEXT_MS_MIN: u32 = 1_000;
 const NEXT_MS_MAX: u32 = 60_000;
 /// News comes after this share of the expected waiting time.
-const NEWS_PER_WAIT: u64 = 4;
-/// The rate is measured over windows of this length.
-const RATE_WINDOW_MS: u32 = 1_000;
+const NEWS_PER_WAIT: u32 = 4;
 
 /// A connection as the waiting room knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +47,21 @@ pub struct Waiter {
 pub struct News {
     /// 1 = the next who is let in.
     pub place: u64,
-    /// Tickets admitted per second, over all gateways.
+    /// Tickets admitted per second, over all gateways; 0 = unknown.
     pub rate_per_s: u32,
+    /// Until they are let in, by that rate; 0 = unknown.
+    pub eta_ms: u32,
     /// When the next news comes.
     pub next_ms: u32,
+}
+
+/// What the backend says on the control page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    /// Tickets below are admitted; 0: nobody controls admission.
+    pub at: u64,
+    /// How fast it moves, thousandths of a ticket a second; 0 = unknown.
+    pub per_1000_s: u64,
 }
 
 /// Whether the shard may send another Wait now.
@@ -58,7 +77,6 @@ pub enum Turn {
 #[derive(Default)]
 pub struct WaitingRoom {
     order: BTreeMap<(u64, u32), u32>,
-    rate: FrontierRate,
     sent_in_second: u32,
     second: Moment,
 }
@@ -94,21 +112,22 @@ impl WaitingRoom {
         })
     }
 
-    /// Watches the frontier; called once a turn.
-    pub fn observe(&mut self, frontier: u64, now: Moment) {
-        self.rate.observe(frontier, now);
+    /// Whether somebody with a lower ticket waits here.
+    pub fn has_before(&self, ticket: u64) -> bool {
+        let first = self.order.first_key_value();
+        first.is_some_and(|(&(lowest, _), _)| lowest < ticket)
     }
 
     /// The first news, which answers a Hello: it is counted, but never held back. Hellos are bounded by what the
     /// sockets bring.
-    pub fn first_news(&mut self, ticket: u64, frontier: u64, now: Moment) -> News {
+    pub fn first_news(&mut self, ticket: u64, frontier: Frontier, now: Moment) -> News {
         self.begin_second(now);
         self.sent_in_second = self.sent_in_second.saturating_add(1);
         self.compose(ticket, frontier)
     }
 
     /// The news for the holder of `ticket`, or how long to hold it back.
-    pub fn news(&mut self, ticket: u64, frontier: u64, now: Moment) -> Turn {
+    pub fn news(&mut self, ticket: u64, frontier: Frontier, now: Moment) -> Turn {
         let elapsed_ms = self.begin_second(now);
         if self.sent_in_second >= WAITS_PER_S_MAX {
             // Spread over the time that the whole room needs, by the ticket's low bits.
@@ -130,23 +149,19 @@ impl WaitingRoom {
         0
     }
 
-    fn compose(&self, ticket: u64, frontier: u64) -> News {
-        let place = ticket.saturating_sub(frontier).saturating_add(1);
-        let rate_per_s = self.rate.per_s();
+    fn compose(&self, ticket: u64, frontier: Frontier) -> News {
+        let place = ticket.saturating_sub(frontier.at).saturating_add(1);
+        let eta_ms = eta_ms(place, frontier.per_1000_s);
+        let by_distance_ms = eta_ms / NEWS_PER_WAIT;
         News {
             place,
-            rate_per_s,
-            next_ms: self.next_ms(place, rate_per_s),
+            rate_per_s: per_s(frontier.per_1000_s),
+            eta_ms,
+            // At the bound of Waits a second one round through the room takes so long.
+            next_ms: by_distance_ms
+                .clamp(NEXT_MS_MIN, NEXT_MS_MAX)
+                .max(self.round_ms()),
         }
-    }
-
-    /// The expected wait decides, and the room's size: at the bound of Waits a second, one round takes so long.
-    fn next_ms(&self, place: u64, rate_per_s: u32) -> u32 {
-        let wait_ms = place.saturating_mul(1_000) / u64::from(rate_per_s.max(1));
-        let by_distance_ms = u32::try_from(wait_ms / NEWS_PER_WAIT).unwrap_or(u32::MAX);
-        by_distance_ms
-            .clamp(NEXT_MS_MIN, NEXT_MS_MAX)
-            .max(self.round_ms())
     }
 
     fn round_ms(&self) -> u32 {
@@ -159,50 +174,31 @@ fn low_bits(ticket: u64) -> u32 {
     u32::try_from(ticket & u64::from(u32::MAX)).expect("invariant: masked to 32 bits")
 }
 
-/// How fast the frontier moves, smoothed over seconds.
-#[derive(Default)]
-struct FrontierRate {
-    window: Moment,
-    frontier: u64,
-    per_s: u32,
-    started: bool,
+/// Rounded, but never 0 while it moves.
+fn per_s(per_1000_s: u64) -> u32 {
+    let rounded = (per_1000_s.saturating_add(500) / 1_000).max(u64::from(per_1000_s > 0));
+    u32::try_from(rounded).unwrap_or(u32::MAX)
 }
 
-impl FrontierRate {
-    fn observe(&mut self, frontier: u64, now: Moment) {
-        if !self.started {
-            *self = FrontierRate {
-                window: now,
-                frontier,
-                per_s: 0,
-                started: true,
-            };
-            return;
-        }
-        let elapsed_ms = now.since_ms(self.window);
-        if elapsed_ms < RATE_WINDOW_MS {
-            return;
-        }
-        let moved = frontier.saturating_sub(self.frontier);
-        let sample =
-            u32::try_from(moved.saturating_mul(1_000) / u64::from(elapsed_ms)).unwrap_or(u32::MAX);
-        self.per_s = if self.per_s == 0 {
-            sample
-        } else {
-            self.per_s / 4 * 3 + sample / 4
-        };
-        self.window = now;
-        self.frontier = frontier;
-    }
-
-    fn per_s(&self) -> u32 {
-        self.per_s
-    }
+fn eta_ms(place: u64, per_1000_s: u64) -> u32 {
+    place
+        .saturating_mul(1_000_000)
+        .checked_div(per_1000_s)
+        .map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX).max(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const AT_100: Frontier = Frontier {
+        at: 100,
+        per_1000_s: 100_000,
+    };
+    const AT_0: Frontier = Frontier {
+        at: 0,
+        per_1000_s: 100_000,
+    };
 
     fn waiter(slot: u32) -> Waiter {
         Waiter {
@@ -237,19 +233,44 @@ mod tests {
     #[test]
     fn news_gives_place_and_rate_and_comes_later_to_those_who_stand_farther() {
         let mut room = WaitingRoom::default();
-        room.observe(0, Moment(0));
-        room.observe(100, Moment(1_000));
-        let Turn::Now(near) = room.news(149, 100, Moment(1_000)) else {
+        let Turn::Now(near) = room.news(149, AT_100, Moment(1_000)) else {
             panic!("within the bound")
         };
-        let Turn::Now(far) = room.news(10_099, 100, Moment(1_000)) else {
+        let Turn::Now(far) = room.news(10_099, AT_100, Moment(1_000)) else {
             panic!("within the bound")
         };
         assert_eq!(
-            (near.place, near.rate_per_s, near.next_ms),
-            (50, 100, 1_000)
+            (near.place, near.rate_per_s, near.eta_ms, near.next_ms),
+            (50, 100, 500, 1_000)
         );
-        assert_eq!((far.place, far.next_ms), (10_000, 25_000));
+        assert_eq!(
+            (far.place, far.eta_ms, far.next_ms),
+            (10_000, 100_000, 25_000)
+        );
+    }
+
+    #[test]
+    fn a_slow_rate_is_told_as_a_long_time_and_an_unknown_one_as_unknown() {
+        let slow = Frontier {
+            at: 0,
+            per_1000_s: 250,
+        };
+        let news = WaitingRoom::default().first_news(9, slow, Moment(0));
+        assert_eq!((news.rate_per_s, news.eta_ms), (1, 40_000));
+        let unknown = Frontier {
+            at: 0,
+            per_1000_s: 0,
+        };
+        let news = WaitingRoom::default().first_news(9, unknown, Moment(0));
+        assert_eq!((news.rate_per_s, news.eta_ms, news.next_ms), (0, 0, 1_000));
+    }
+
+    #[test]
+    fn a_newcomer_goes_behind_those_who_wait_with_a_lower_ticket() {
+        let mut room = WaitingRoom::default();
+        assert!(!room.has_before(9));
+        room.enter(5, waiter(1));
+        assert!(room.has_before(6) && !room.has_before(5) && !room.has_before(4));
     }
 
     #[test]
@@ -262,7 +283,7 @@ mod tests {
             let sent = (0..20_000_u64)
                 .filter(|&ticket| {
                     matches!(
-                        room.news(ticket + 1, 0, Moment(second * 1_000)),
+                        room.news(ticket + 1, AT_0, Moment(second * 1_000)),
                         Turn::Now(_)
                     )
                 })
@@ -277,7 +298,7 @@ mod tests {
         for slot in 0..100_000 {
             room.enter(u64::from(slot) + 1, waiter(slot));
         }
-        let Turn::Now(news) = room.news(1, 0, Moment(0)) else {
+        let Turn::Now(news) = room.news(1, AT_0, Moment(0)) else {
             panic!("within the bound")
         };
         assert_eq!(news.next_ms, 50_000, "100,000 people at 2,000 a second");

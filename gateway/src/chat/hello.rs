@@ -15,6 +15,17 @@ use tidegate_protocol::limits::HELLO_MS_MAX;
 use tidegate_protocol::token::{self, Claims};
 use tidegate_protocol::{Id, fb, message};
 
+/// How somebody with a good Hello comes in.
+enum Way {
+    /// At once.
+    Open {
+        /// As one who was not inside before, by the rate.
+        on_ticket: bool,
+    },
+    /// When the frontier passes this.
+    Wait(Ticket),
+}
+
 impl Chat {
     pub(super) fn upgraded(
         &mut self,
@@ -75,9 +86,9 @@ impl Chat {
         self.identify(io, id, &hello, &claims);
         let mut builder = std::mem::take(&mut self.builder);
         let payload = without_secrets(&hello, &mut builder);
-        let step = match self.ticket_for(io, &hello, &claims) {
-            Some(ticket) => self.have_wait(io, id, ticket, hello.request(), payload),
-            None => self.admit(io, id, hello.request(), payload),
+        let step = match self.way_in(io, &hello, &claims) {
+            Way::Wait(ticket) => self.have_wait(io, id, ticket, hello.request(), payload),
+            Way::Open { on_ticket } => self.admit(io, id, hello.request(), on_ticket, payload),
         };
         self.builder = builder;
         step
@@ -124,26 +135,31 @@ impl Chat {
         );
     }
 
-    /// The ticket of somebody who has to wait; `None` for those who come in at once: staff, everybody while nobody
-    /// controls admission, and whose ticket the frontier passed.
-    fn ticket_for(
-        &self,
-        io: &impl Sockets,
-        hello: &fb::Hello<'_>,
-        claims: &Claims,
-    ) -> Option<Ticket> {
-        let frontier = self.link.frontier();
+    /// Whether somebody has to wait.
+    fn way_in(&self, io: &impl Sockets, hello: &fb::Hello<'_>, claims: &Claims) -> Way {
+        let frontier = self.link.frontier().at;
         if frontier == 0 || claims.role != fb::Role::Visitor {
-            return None;
+            return Way::Open { on_ticket: false };
         }
-        let kept = hello
+        let now_ms = io.now().ms();
+        let shown = hello
             .ticket()
             .and_then(|text| self.office.check(text, claims.sub.0));
+        if shown.is_some_and(|ticket| ticket.is_pass(now_ms)) {
+            return Way::Open { on_ticket: false };
+        }
+        // A number that was never drawn here is of a bus that is no more.
+        let kept = shown.filter(|ticket| ticket.number < self.link.tickets());
         let ticket = kept.unwrap_or_else(|| Ticket {
             number: self.link.take_ticket(),
-            arrived_ms: io.now().ms(),
+            arrived_ms: now_ms,
         });
-        (ticket.number >= frontier).then_some(ticket)
+        // Those in the room are about to come in: nobody overtakes them.
+        if ticket.number < frontier && !self.room.has_before(ticket.number) {
+            Way::Open { on_ticket: true }
+        } else {
+            Way::Wait(ticket)
+        }
     }
 
     fn have_wait(
@@ -161,6 +177,7 @@ impl Chat {
                 request,
                 ticket: ticket.number,
                 arrived_ms: ticket.arrived_ms,
+                on_ticket: true,
                 hello: payload.into(),
             },
         ) {
@@ -189,12 +206,14 @@ impl Chat {
         io: &mut impl Sockets,
         id: ConnectionId,
         request: u64,
+        on_ticket: bool,
         payload: &[u8],
     ) -> Step {
         if let Some(peer) = self.peers.by_id(id) {
             peer.phase = Phase::Opening;
         }
-        if self.untold.is_empty() && self.tell_opened(io, id, request, payload) {
+        let told = self.untold.is_empty() && self.tell_opened(io, id, request, on_ticket, payload);
+        if told {
             return Step::Taken;
         }
         if !self.hold(
@@ -202,6 +221,7 @@ impl Chat {
             id,
             Held {
                 request,
+                on_ticket,
                 hello: payload.into(),
                 ..Held::default()
             },
@@ -254,8 +274,7 @@ impl Chat {
         if self.room.is_empty() {
             return;
         }
-        let frontier = self.link.frontier();
-        self.room.observe(frontier, moment(io.now()));
+        let frontier = self.link.frontier().at;
         while self.untold.is_empty()
             && let Some(waiter) = self.room.next_admitted(frontier)
         {

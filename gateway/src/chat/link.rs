@@ -1,5 +1,6 @@
 //! The shard's end of the bus: where records are placed, and where they are taken from.
 
+use super::admission::Frontier;
 use super::counters::{Tally, refused_index};
 use crate::id::ConnectionId;
 use shm_bus::{
@@ -161,9 +162,17 @@ impl Link {
         self.control.take_tickets(1)
     }
 
-    /// Tickets below this number are admitted; 0 while nobody controls admission.
-    pub fn frontier(&self) -> u64 {
-        self.control.frontier()
+    /// Numbers below this were drawn.
+    pub fn tickets(&self) -> u64 {
+        self.control.tickets()
+    }
+
+    /// Who is admitted, and how fast that goes on.
+    pub fn frontier(&self) -> Frontier {
+        Frontier {
+            at: self.control.frontier(),
+            per_1000_s: self.control.admission_rate(),
+        }
     }
 
     /// Why this segment cannot be used any more, if so: it is damaged, the backend will not serve it, or it is no longer

@@ -137,6 +137,7 @@ impl Chat {
             rate_per_s: news.rate_per_s,
             next_ms: news.next_ms,
             ticket: &ticket,
+            eta_ms: news.eta_ms,
         };
         self.voice.wait(io, id, codec, &wait);
         self.schedule(io, id);

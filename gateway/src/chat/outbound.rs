@@ -11,12 +11,13 @@ use std::collections::VecDeque;
 
 use super::counters::Tally;
 use super::peer::{Flags, Peer, Phase};
+use super::ticket::Ticket;
 use super::{Chat, moment, voice};
 use crate::service::{MessageKind, SendOutcome, SharedFrame, Sockets};
 use shm_bus::{Read, RecordCopy, RecordHeader};
 use tidegate_protocol::bus::{self, BroadcastFilter, CloseRecord};
 use tidegate_protocol::close::{CloseCode, CloseReason};
-use tidegate_protocol::{Codec, Kind};
+use tidegate_protocol::{Codec, Kind, fb};
 
 /// Records that one turn takes.
 const RECORDS_PER_TURN_MAX: usize = 4_096;
@@ -153,13 +154,17 @@ impl Chat {
         if kind == Kind::Message {
             peer.expects_ack(moment(io.now()));
         }
-        let codec = peer.codec;
+        let (codec, principal, role) = (peer.codec, peer.principal, peer.role);
         let id = self.link.id(header.slot, header.generation);
         let outcome = self
             .voice
             .pass_on(io, id, codec, kind, header.trace, payload)
             .ok()?;
         self.count_down(outcome);
+        if kind == Kind::Welcome && role == fb::Role::Visitor && self.link.frontier().at > 0 {
+            let pass = self.office.sign(Ticket::pass(io.now().ms()), principal.0);
+            self.voice.admitted(io, id, codec, &pass);
+        }
         Some(())
     }
 

@@ -46,6 +46,8 @@ pub struct Held {
     pub ticket: u64,
     /// When it drew that number, ms since the Unix epoch.
     pub arrived_ms: u64,
+    /// Comes in on that number, and was not inside before.
+    pub on_ticket: bool,
 }
 
 /// Acknowledgements that found the ring full: one entry a conversation, merged (they are cumulative).

@@ -7,6 +7,8 @@
 //!  │            │ Unix            │ HMAC-SHA-256    │
 //! ```
 //!
+//! The number [`PASS`] is no place: it says that its holder was inside, and comes back in without waiting.
+//!
 //! The signature covers the two numbers and the principal of the bearer's token, so a ticket can be neither made up
 //! nor handed on. It is keyed with the token key under a prefix of its own: a ticket is never a token. Because
 //! nothing about it is stored, it keeps its place through the death of any process.
@@ -19,16 +21,36 @@ use sha2::Sha256;
 /// Characters of a ticket's text.
 pub const TICKET_BYTES: usize = 43;
 
+/// The number of a pass. No counter reaches it.
+pub const PASS: u64 = u64::MAX;
+/// A pass is worth nothing after so long; each Welcome renews it.
+pub const PASS_MS_MAX: u64 = 24 * 3_600 * 1_000;
+
 const DOMAIN: &[u8] = b"tidegate ticket 1\0";
 const SIGNATURE_BYTES: usize = 16;
 
 /// A place in the order of admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The number; lower comes first.
+    /// The number; lower comes first. [`PASS`]: none is needed.
     pub number: u64,
     /// When it was drawn, in ms since the Unix epoch by the drawing gateway's clock.
     pub arrived_ms: u64,
+}
+
+impl Ticket {
+    /// A pass for somebody who is inside.
+    pub fn pass(now_ms: u64) -> Ticket {
+        Ticket {
+            number: PASS,
+            arrived_ms: now_ms,
+        }
+    }
+
+    /// Whether it lets its holder in whatever the frontier.
+    pub fn is_pass(&self, now_ms: u64) -> bool {
+        self.number == PASS && now_ms.saturating_sub(self.arrived_ms) < PASS_MS_MAX
+    }
 }
 
 /// Signs tickets and checks them.

@@ -12,7 +12,9 @@ use super::link::Placed;
 use super::peer::{Flags, HeldAck, Phase};
 use super::{Chat, moment};
 use crate::service::{CloseCause, ConnectionId, Sockets, Told};
-use tidegate_protocol::bus::{self, ClosedCause, ClosedRecord, OPENED_ANNOUNCED, Opened};
+use tidegate_protocol::bus::{
+    self, ClosedCause, ClosedRecord, OPENED_ANNOUNCED, OPENED_ON_TICKET, Opened,
+};
 use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::{Kind, message};
 use zerocopy::IntoBytes as _;
@@ -46,6 +48,7 @@ impl Chat {
         io: &mut impl Sockets,
         id: ConnectionId,
         request: u64,
+        on_ticket: bool,
         hello: &[u8],
     ) -> bool {
         let now = moment(io.now());
@@ -55,7 +58,8 @@ impl Chat {
         };
         let bounds = self.bounds(peer.network.family());
         let heartbeat_ms = self.learned.ceiling_ms(peer.network, &bounds, now);
-        let mut record = peer.opened_record(heartbeat_ms, 0);
+        let flags = if on_ticket { OPENED_ON_TICKET } else { 0 };
+        let mut record = peer.opened_record(heartbeat_ms, flags);
         record.request = request;
         let opened = Opened {
             record,
@@ -107,7 +111,7 @@ impl Chat {
         else {
             return true;
         };
-        let told = self.tell_opened(io, id, held.request, &held.hello);
+        let told = self.tell_opened(io, id, held.request, held.on_ticket, &held.hello);
         if told {
             self.held_bytes -= held.hello.len();
         } else if let Some(peer) = self.peers.by_id(id) {

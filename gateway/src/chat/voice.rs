@@ -88,6 +88,18 @@ impl Voice {
         say(&mut self.out, io, id, codec, Kind::Wait, payload);
     }
 
+    /// Gives one who is inside what brings them back in.
+    pub fn admitted(
+        &mut self,
+        io: &mut impl Sockets,
+        id: ConnectionId,
+        codec: Codec,
+        ticket: &str,
+    ) {
+        let payload = message::Admitted { ticket }.encode(&mut self.builder);
+        say(&mut self.out, io, id, codec, Kind::Admitted, payload);
+    }
+
     /// Asks to come back later.
     pub fn goaway(&mut self, io: &mut impl Sockets, id: ConnectionId, codec: Codec, retry_ms: u32) {
         let payload = message::Goaway { retry_ms }.encode(&mut self.builder);

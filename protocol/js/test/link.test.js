@@ -227,9 +227,10 @@ test('the waiting room: told, kept over a cut with the ticket, then welcomed', a
   server.welcome(server.live()[0]);
   await clock.until(open(page));
   await clock.until(() => page.chat.outbox.length === 0);
+  server.live()[0].push('admitted', { ticket: 'pass-1' });
   server.live()[0].cut();
   await clock.until(() => server.sockets.length === 3 && open(page)());
-  assert.equal(server.sockets[2].hello.ticket, '', 'a ticket serves once');
+  assert.equal(server.sockets[2].hello.ticket, 'pass-1', 'who was inside comes back in');
 });
 
 test('no Welcome, or no open at all, is a failed attempt', async () => {

@@ -53,6 +53,7 @@ kinds! {
     Error = 74, "error";
     Wait = 75, "wait";
     Goaway = 76, "goaway";
+    Admitted = 77, "admitted";
 }
 
 impl Kind {

@@ -101,7 +101,8 @@ views!(
     Presence,
     Error,
     Wait,
-    Goaway
+    Goaway,
+    Admitted
 );
 
 fn root<'a, T: Follow<'a, Inner = T> + Verifiable + 'a>(payload: &'a [u8]) -> Result<T, Malformed> {

@@ -2238,6 +2238,7 @@ impl<'a> ConversationState<'a> {
   pub const VT_LAST_AT_US: ::flatbuffers::VOffsetT = 48;
   pub const VT_PAGE: ::flatbuffers::VOffsetT = 50;
   pub const VT_MINE: ::flatbuffers::VOffsetT = 52;
+  pub const VT_QUEUE_TICKET: ::flatbuffers::VOffsetT = 54;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2249,6 +2250,7 @@ impl<'a> ConversationState<'a> {
     args: &'args ConversationStateArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ConversationState<'bldr>> {
     let mut builder = ConversationStateBuilder::new(_fbb);
+    builder.add_queue_ticket(args.queue_ticket);
     builder.add_last_at_us(args.last_at_us);
     builder.add_unanswered_since_us(args.unanswered_since_us);
     builder.add_agent_read(args.agent_read);
@@ -2453,6 +2455,13 @@ impl<'a> ConversationState<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(ConversationState::VT_MINE, Some(true)).unwrap()}
   }
+  #[inline]
+  pub fn queue_ticket(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ConversationState::VT_QUEUE_TICKET, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ConversationState<'_> {
@@ -2486,6 +2495,7 @@ impl ::flatbuffers::Verifiable for ConversationState<'_> {
      .visit_field::<u64>("last_at_us", Self::VT_LAST_AT_US, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("page", Self::VT_PAGE, false)?
      .visit_field::<bool>("mine", Self::VT_MINE, false)?
+     .visit_field::<u64>("queue_ticket", Self::VT_QUEUE_TICKET, false)?
      .finish();
     Ok(())
   }
@@ -2516,6 +2526,7 @@ pub struct ConversationStateArgs<'a> {
     pub last_at_us: u64,
     pub page: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub mine: bool,
+    pub queue_ticket: u64,
 }
 impl<'a> Default for ConversationStateArgs<'a> {
   #[inline]
@@ -2546,6 +2557,7 @@ impl<'a> Default for ConversationStateArgs<'a> {
       last_at_us: 0,
       page: None,
       mine: true,
+      queue_ticket: 0,
     }
   }
 }
@@ -2656,6 +2668,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ConversationStateBuilder<'a, 
     self.fbb_.push_slot::<bool>(ConversationState::VT_MINE, mine, true);
   }
   #[inline]
+  pub fn add_queue_ticket(&mut self, queue_ticket: u64) {
+    self.fbb_.push_slot::<u64>(ConversationState::VT_QUEUE_TICKET, queue_ticket, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ConversationStateBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ConversationStateBuilder {
@@ -2698,6 +2714,7 @@ impl ::core::fmt::Debug for ConversationState<'_> {
       ds.field("last_at_us", &self.last_at_us());
       ds.field("page", &self.page());
       ds.field("mine", &self.mine());
+      ds.field("queue_ticket", &self.queue_ticket());
       ds.finish()
   }
 }
@@ -3977,10 +3994,125 @@ impl ::core::fmt::Debug for TypingNotice<'_> {
       ds.finish()
   }
 }
+pub enum QueueMarkOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// The conversation with this queue_ticket stands at this place. Places between two marks lie between theirs.
+pub struct QueueMark<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for QueueMark<'a> {
+  type Inner = QueueMark<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> QueueMark<'a> {
+  pub const VT_PLACE: ::flatbuffers::VOffsetT = 4;
+  pub const VT_TICKET: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    QueueMark { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args QueueMarkArgs
+  ) -> ::flatbuffers::WIPOffset<QueueMark<'bldr>> {
+    let mut builder = QueueMarkBuilder::new(_fbb);
+    builder.add_ticket(args.ticket);
+    builder.add_place(args.place);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn place(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(QueueMark::VT_PLACE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ticket(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(QueueMark::VT_TICKET, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for QueueMark<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u32>("place", Self::VT_PLACE, false)?
+     .visit_field::<u64>("ticket", Self::VT_TICKET, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct QueueMarkArgs {
+    pub place: u32,
+    pub ticket: u64,
+}
+impl<'a> Default for QueueMarkArgs {
+  #[inline]
+  fn default() -> Self {
+    QueueMarkArgs {
+      place: 0,
+      ticket: 0,
+    }
+  }
+}
+
+pub struct QueueMarkBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QueueMarkBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_place(&mut self, place: u32) {
+    self.fbb_.push_slot::<u32>(QueueMark::VT_PLACE, place, 0);
+  }
+  #[inline]
+  pub fn add_ticket(&mut self, ticket: u64) {
+    self.fbb_.push_slot::<u64>(QueueMark::VT_TICKET, ticket, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QueueMarkBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    QueueMarkBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<QueueMark<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for QueueMark<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("QueueMark");
+      ds.field("place", &self.place());
+      ds.field("ticket", &self.ticket());
+      ds.finish()
+  }
+}
 pub enum QueueUpdateOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// Kind 72. Transient: the newest replaces all before. To a waiting visitor, and (without a conversation) to agents.
+/// Kind 72. Transient: the newest replaces all before. To agents, and the same one to all visitors in the queue, who find
+/// their place by their queue_ticket; with a conversation: to the visitor of that one.
 pub struct QueueUpdate<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -4000,6 +4132,8 @@ impl<'a> QueueUpdate<'a> {
   pub const VT_WAITING: ::flatbuffers::VOffsetT = 10;
   pub const VT_AGENTS_ONLINE: ::flatbuffers::VOffsetT = 12;
   pub const VT_LONGEST_WAIT_MS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_MARKS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_EACH_MS: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4011,6 +4145,8 @@ impl<'a> QueueUpdate<'a> {
     args: &'args QueueUpdateArgs<'args>
   ) -> ::flatbuffers::WIPOffset<QueueUpdate<'bldr>> {
     let mut builder = QueueUpdateBuilder::new(_fbb);
+    builder.add_each_ms(args.each_ms);
+    if let Some(x) = args.marks { builder.add_marks(x); }
     builder.add_longest_wait_ms(args.longest_wait_ms);
     builder.add_agents_online(args.agents_online);
     builder.add_waiting(args.waiting);
@@ -4063,6 +4199,20 @@ impl<'a> QueueUpdate<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(QueueUpdate::VT_LONGEST_WAIT_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn marks(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QueueMark<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QueueMark>>>>(QueueUpdate::VT_MARKS, None)}
+  }
+  #[inline]
+  pub fn each_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(QueueUpdate::VT_EACH_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for QueueUpdate<'_> {
@@ -4077,6 +4227,8 @@ impl ::flatbuffers::Verifiable for QueueUpdate<'_> {
      .visit_field::<u32>("waiting", Self::VT_WAITING, false)?
      .visit_field::<u32>("agents_online", Self::VT_AGENTS_ONLINE, false)?
      .visit_field::<u32>("longest_wait_ms", Self::VT_LONGEST_WAIT_MS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<QueueMark>>>>("marks", Self::VT_MARKS, false)?
+     .visit_field::<u32>("each_ms", Self::VT_EACH_MS, false)?
      .finish();
     Ok(())
   }
@@ -4088,6 +4240,8 @@ pub struct QueueUpdateArgs<'a> {
     pub waiting: u32,
     pub agents_online: u32,
     pub longest_wait_ms: u32,
+    pub marks: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<QueueMark<'a>>>>>,
+    pub each_ms: u32,
 }
 impl<'a> Default for QueueUpdateArgs<'a> {
   #[inline]
@@ -4099,6 +4253,8 @@ impl<'a> Default for QueueUpdateArgs<'a> {
       waiting: 0,
       agents_online: 0,
       longest_wait_ms: 0,
+      marks: None,
+      each_ms: 0,
     }
   }
 }
@@ -4133,6 +4289,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> QueueUpdateBuilder<'a, 'b, A>
     self.fbb_.push_slot::<u32>(QueueUpdate::VT_LONGEST_WAIT_MS, longest_wait_ms, 0);
   }
   #[inline]
+  pub fn add_marks(&mut self, marks: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<QueueMark<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(QueueUpdate::VT_MARKS, marks);
+  }
+  #[inline]
+  pub fn add_each_ms(&mut self, each_ms: u32) {
+    self.fbb_.push_slot::<u32>(QueueUpdate::VT_EACH_MS, each_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> QueueUpdateBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     QueueUpdateBuilder {
@@ -4156,6 +4320,8 @@ impl ::core::fmt::Debug for QueueUpdate<'_> {
       ds.field("waiting", &self.waiting());
       ds.field("agents_online", &self.agents_online());
       ds.field("longest_wait_ms", &self.longest_wait_ms());
+      ds.field("marks", &self.marks());
+      ds.field("each_ms", &self.each_ms());
       ds.finish()
   }
 }
@@ -4527,6 +4693,7 @@ impl<'a> Wait<'a> {
   pub const VT_RATE_PER_S: ::flatbuffers::VOffsetT = 6;
   pub const VT_NEXT_MS: ::flatbuffers::VOffsetT = 8;
   pub const VT_TICKET: ::flatbuffers::VOffsetT = 10;
+  pub const VT_ETA_MS: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4539,6 +4706,7 @@ impl<'a> Wait<'a> {
   ) -> ::flatbuffers::WIPOffset<Wait<'bldr>> {
     let mut builder = WaitBuilder::new(_fbb);
     builder.add_place(args.place);
+    builder.add_eta_ms(args.eta_ms);
     if let Some(x) = args.ticket { builder.add_ticket(x); }
     builder.add_next_ms(args.next_ms);
     builder.add_rate_per_s(args.rate_per_s);
@@ -4574,6 +4742,13 @@ impl<'a> Wait<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Wait::VT_TICKET, None)}
   }
+  #[inline]
+  pub fn eta_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Wait::VT_ETA_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Wait<'_> {
@@ -4586,6 +4761,7 @@ impl ::flatbuffers::Verifiable for Wait<'_> {
      .visit_field::<u32>("rate_per_s", Self::VT_RATE_PER_S, false)?
      .visit_field::<u32>("next_ms", Self::VT_NEXT_MS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("ticket", Self::VT_TICKET, false)?
+     .visit_field::<u32>("eta_ms", Self::VT_ETA_MS, false)?
      .finish();
     Ok(())
   }
@@ -4595,6 +4771,7 @@ pub struct WaitArgs<'a> {
     pub rate_per_s: u32,
     pub next_ms: u32,
     pub ticket: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub eta_ms: u32,
 }
 impl<'a> Default for WaitArgs<'a> {
   #[inline]
@@ -4604,6 +4781,7 @@ impl<'a> Default for WaitArgs<'a> {
       rate_per_s: 0,
       next_ms: 0,
       ticket: None,
+      eta_ms: 0,
     }
   }
 }
@@ -4630,6 +4808,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WaitBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Wait::VT_TICKET, ticket);
   }
   #[inline]
+  pub fn add_eta_ms(&mut self, eta_ms: u32) {
+    self.fbb_.push_slot::<u32>(Wait::VT_ETA_MS, eta_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WaitBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     WaitBuilder {
@@ -4651,6 +4833,7 @@ impl ::core::fmt::Debug for Wait<'_> {
       ds.field("rate_per_s", &self.rate_per_s());
       ds.field("next_ms", &self.next_ms());
       ds.field("ticket", &self.ticket());
+      ds.field("eta_ms", &self.eta_ms());
       ds.finish()
   }
 }
@@ -4748,6 +4931,103 @@ impl ::core::fmt::Debug for Goaway<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("Goaway");
       ds.field("retry_ms", &self.retry_ms());
+      ds.finish()
+  }
+}
+pub enum AdmittedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Kind 77. You are inside: with this ticket in the next Hello you come back in without waiting.
+pub struct Admitted<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Admitted<'a> {
+  type Inner = Admitted<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Admitted<'a> {
+  pub const VT_TICKET: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Admitted { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args AdmittedArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Admitted<'bldr>> {
+    let mut builder = AdmittedBuilder::new(_fbb);
+    if let Some(x) = args.ticket { builder.add_ticket(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn ticket(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Admitted::VT_TICKET, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Admitted<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("ticket", Self::VT_TICKET, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AdmittedArgs<'a> {
+    pub ticket: Option<::flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for AdmittedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AdmittedArgs {
+      ticket: None,
+    }
+  }
+}
+
+pub struct AdmittedBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AdmittedBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_ticket(&mut self, ticket: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Admitted::VT_TICKET, ticket);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AdmittedBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    AdmittedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Admitted<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Admitted<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Admitted");
+      ds.field("ticket", &self.ticket());
       ds.finish()
   }
 }

@@ -106,6 +106,7 @@ messages! {
         last_at_us: u64,
         page: text,
         mine: bool(true),
+        queue_ticket: u64,
     }
 
     /// One conversation of a Welcome.
@@ -178,14 +179,22 @@ messages! {
         active: bool(false),
     }
 
+    /// Which ticket stands at a place in the queue for an agent.
+    table QueueMark {
+        place: u32,
+        ticket: u64,
+    }
+
     /// Places in the queue for an agent.
-    kind QueueUpdate {
+    kind QueueUpdate<'a> {
         conversation: id,
         position: u32,
         eta_ms: u32,
         waiting: u32,
         agents_online: u32,
         longest_wait_ms: u32,
+        marks: tables(QueueMark),
+        each_ms: u32,
     }
 
     /// An agent's state.
@@ -213,15 +222,21 @@ messages! {
         rate_per_s: u32,
         next_ms: u32,
         ticket: text,
+        eta_ms: u32,
     }
 
     /// Come back after `retry_ms`.
     kind Goaway {
         retry_ms: u32,
     }
+
+    /// What brings one who is inside back in.
+    kind Admitted<'a> {
+        ticket: text,
+    }
 }
 
 roots! {
     Hello, Ping, Send, Ack, Typing, Command, Welcome, Pong, SendResult, Message, ConversationState, Receipt,
-    TypingNotice, QueueUpdate, Presence, Error, Wait, Goaway,
+    TypingNotice, QueueUpdate, Presence, Error, Wait, Goaway, Admitted,
 }

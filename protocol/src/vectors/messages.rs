@@ -65,6 +65,7 @@ fn full_state() -> ConversationState<'static> {
         last_at_us: AT + 4,
         page: "https://shop.example/item/7",
         mine: false,
+        queue_ticket: 1_732_000_000_000_008,
     }
 }
 
@@ -173,6 +174,11 @@ fn all() -> Vec<Vector> {
             waiting: 17,
             agents_online: 2,
             longest_wait_ms: u32::MAX,
+            marks: &[
+                QueueMark { place: 1, ticket: 1_732_000_000_000_005 },
+                QueueMark { place: 17, ticket: 1_732_000_000_000_040 },
+            ],
+            each_ms: 22_500,
         }
         "empty" Presence { ..Default::default() }
         "every field" Presence {
@@ -192,9 +198,17 @@ fn all() -> Vec<Vector> {
             retry_ms: 100,
         }
         "empty" Wait { ..Default::default() }
-        "every field" Wait { place: 81_234, rate_per_s: 500, next_ms: 30_000, ticket: "ticket" }
+        "every field" Wait {
+            place: 81_234,
+            rate_per_s: 500,
+            next_ms: 30_000,
+            ticket: "ticket",
+            eta_ms: 162_468,
+        }
         "empty" Goaway { ..Default::default() }
         "every field" Goaway { retry_ms: 2500 }
+        "empty" Admitted { ..Default::default() }
+        "every field" Admitted { ticket: "ticket" }
     }
 }
 

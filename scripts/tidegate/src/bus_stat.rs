@@ -10,7 +10,7 @@ use shm_bus::{BusDirectory, Control, Counter, ObservedCounters, ObservedGateway}
 use std::collections::BTreeMap;
 use tidegate_backend::bus::board::Board;
 use tidegate_backend::engine::ledger::Ledger;
-use tidegate_gateway::chat::counters::refused;
+use tidegate_gateway::chat::counters::{Tally, refused};
 
 use crate::ledger::print_ledger;
 use crate::settings::Settings;
@@ -73,6 +73,10 @@ struct Stat {
     backend: Option<Backend>,
     tickets: u64,
     frontier: u64,
+    /// How fast the frontier moves, tickets a second; 0: unknown, or nobody controls admission.
+    admitted_per_s: f64,
+    /// Visitors in the waiting rooms of the gateways that live.
+    waiting: u64,
     gateways: Vec<Gateway>,
     ledger: Option<Ledger>,
     counters: BTreeMap<&'static str, u64>,
@@ -201,6 +205,11 @@ fn look(
         });
     }
     let board = Board::read(control);
+    let living = gateways.iter().filter(|gateway| gateway.is_alive());
+    let waiting = living
+        .flat_map(|gateway| &gateway.shards)
+        .map(|shard| shard.gateway_counters.user(Tally::Waiting.index()))
+        .sum();
     Ok(Stat {
         bus: bus.path().display().to_string(),
         backend: control.backend_instance().map(|instance| Backend {
@@ -211,6 +220,8 @@ fn look(
         }),
         tickets: control.tickets(),
         frontier: control.frontier(),
+        admitted_per_s: per_s(control.admission_rate(), 1_000_000),
+        waiting,
         gateways: shown,
         ledger: board.as_ref().map(Board::ledger),
         counters: board.iter().flat_map(Board::counters).collect(),
@@ -248,10 +259,17 @@ fn print(stat: &Stat) {
         ),
         None => println!("backend  none yet"),
     }
-    println!(
-        "tickets  {} given, {} admitted",
-        stat.tickets, stat.frontier
-    );
+    match stat.frontier {
+        0 => println!("admission  not controlled: everybody comes in"),
+        frontier => println!(
+            "admission  {} tickets given, frontier {} ({} behind), {:.1} a second, {} people wait",
+            stat.tickets,
+            frontier,
+            stat.tickets.saturating_sub(frontier),
+            stat.admitted_per_s,
+            stat.waiting
+        ),
+    }
     for gateway in &stat.gateways {
         println!(
             "gateway  {}  pid {}  {}  {}",

@@ -49,7 +49,7 @@ impl Names {
                 .find(|c: char| !c.is_ascii_uppercase())
                 .map_or(wanted.len(), |n| start + n);
             let value_end = rest
-                .find(|c: char| !c.is_ascii_alphanumeric())
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
                 .unwrap_or(rest.len());
             self.0.push((
                 wanted[start..name_end].to_owned(),

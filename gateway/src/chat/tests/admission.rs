@@ -2,7 +2,7 @@
 
 use super::stage::*;
 use crate::service::{CloseCause, Codec, Taken, Told};
-use tidegate_protocol::bus::{ENVELOPE, OPENED};
+use tidegate_protocol::bus::{ENVELOPE, OPENED, OPENED_ON_TICKET};
 use tidegate_protocol::{Id, Kind, fb, message};
 
 fn let_in_up_to(stage: &Stage, frontier: u64) {
@@ -77,23 +77,109 @@ fn staff_never_waits() {
 }
 
 #[test]
+fn somebody_inside_gets_a_pass_that_lets_them_back_in_past_all_who_wait() {
+    let mut stage = rush(5);
+    stage.take_all();
+    stage.place_envelope(id(0, 1), Kind::Welcome, &welcome());
+    stage.turn();
+    let heard = stage.heard(id(0, 1));
+    assert!(
+        heard[0].contains("welcome") && heard[1].contains("admitted"),
+        "{heard:?}"
+    );
+    let pass = ticket_in(&heard[1]);
+    for (slot, principal) in [(10, Id(1_000)), (11, Id(6_666))] {
+        say_hello(&mut stage, slot, principal, &pass);
+    }
+    let taken = stage.take_all();
+    assert!(
+        taken.len() == 1 && taken[0].is(OPENED, id(10, 1)),
+        "{taken:?}"
+    );
+    assert_eq!(opened(&taken[0]).record.flags & OPENED_ON_TICKET, 0);
+    assert!(
+        stage.heard(id(11, 1))[0].contains(r#""kind":"wait""#),
+        "a stolen pass is no pass"
+    );
+}
+
+#[test]
+fn a_pass_ends_after_a_day() {
+    let pass = super::super::ticket::Ticket::pass(1_000);
+    assert!(pass.is_pass(1_000) && pass.is_pass(1_000 + 24 * 3_600_000 - 1));
+    assert!(!pass.is_pass(1_000 + 24 * 3_600_000));
+}
+
+#[test]
+fn a_ticket_of_another_bus_draws_anew_instead_of_waiting_for_ever() {
+    let mut stage = rush(5);
+    let office = super::super::ticket::TicketOffice::new(key().to_hex().as_bytes());
+    let foreign = super::super::ticket::Ticket {
+        number: 1_000_000,
+        arrived_ms: 1,
+    };
+    say_hello(&mut stage, 10, Id(7), &office.sign(foreign, 7));
+    assert!(
+        stage.heard(id(10, 1))[0].contains(r#""place":4"#),
+        "behind the three who wait"
+    );
+}
+
+#[test]
+fn nobody_overtakes_those_who_are_about_to_come_in() {
+    let mut stage = rush(3);
+    stage.take_all();
+    // The frontier passes the one who waits and the next to come, who arrives before the shard has looked.
+    let_in_up_to(&stage, 10);
+    stage.greet(id(5, 1), Id(5_000), fb::Role::Visitor);
+    stage.turn();
+    let slots: Vec<u32> = stage.take_all().iter().map(|t| t.header.slot).collect();
+    assert_eq!(slots, [2, 5]);
+}
+
+#[test]
+fn who_comes_in_on_a_ticket_is_told_from_who_comes_back() {
+    let mut stage = rush(3);
+    let_in_up_to(&stage, 10);
+    stage.turn();
+    for taken in stage.take_all() {
+        assert_eq!(
+            opened(&taken).record.flags & OPENED_ON_TICKET,
+            OPENED_ON_TICKET
+        );
+    }
+    stage.greet(id(9, 1), AGENT, fb::Role::Agent);
+    let agent = &stage.take_all()[0];
+    assert_eq!(opened(agent).record.flags & OPENED_ON_TICKET, 0);
+}
+
+fn say_hello(stage: &mut Stage, slot: u32, principal: Id, ticket: &str) {
+    stage.upgrade(id(slot, 1), Codec::Flat);
+    let token = token_of(principal, fb::Role::Visitor, "");
+    let hello = message::Hello {
+        token: &token,
+        session: 8,
+        ticket,
+        ..Default::default()
+    };
+    stage.say(
+        id(slot, 1),
+        &envelope(Kind::Hello, |builder| hello.encode(builder).to_vec()),
+    );
+}
+
+fn welcome() -> Vec<u8> {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    message::Welcome::default().encode(&mut builder).to_vec()
+}
+
+#[test]
 fn a_signed_ticket_keeps_its_place_and_only_for_its_holder() {
     let mut stage = rush(5);
     let ticket = ticket_in(&stage.heard(id(3, 1))[0]);
     assert_eq!(stage.close(id(3, 1), CloseCause::Gone), Told::Now);
     for (slot, principal) in [(10, Id(1_003)), (11, Id(6_666))] {
-        stage.upgrade(id(slot, 1), Codec::Flat);
-        let token = token_of(principal, fb::Role::Visitor, "");
-        let hello = message::Hello {
-            token: &token,
-            session: 8,
-            ticket: &ticket,
-            ..Default::default()
-        };
-        stage.say(
-            id(slot, 1),
-            &envelope(Kind::Hello, |builder| hello.encode(builder).to_vec()),
-        );
+        say_hello(&mut stage, slot, principal, &ticket);
     }
     assert!(stage.heard(id(10, 1))[0].contains(r#""place":2"#));
     assert!(

@@ -74,7 +74,7 @@ export class FakeServer {
     if (this.tokenError) return socket.closeByServer(this.tokenError, 'token');
     const [role, principal] = hello.token.split(':');
     Object.assign(socket, { role, principal, session: hello.session, hello });
-    if (!this.admit) return socket.push('wait', { place: 100, rate_per_s: 10, next_ms: 2000, ticket: 'ticket-1' });
+    if (!this.admit) return socket.push('wait', { place: 100, rate_per_s: 10, next_ms: 2000, ticket: 'ticket-1', eta_ms: 10_000 });
     return this.welcome(socket);
   }
 
