@@ -33,6 +33,9 @@ pub struct Options {
     /// Ask a server that runs already (ws://host:port/path); without it one is started for the question
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
+    /// With --server: the id of one of its processes, whose CPU time and memory are measured
+    #[arg(long, global = true, value_name = "PID", requires = "server")]
+    pub watch: Vec<u32>,
 }
 
 /// How it ended.

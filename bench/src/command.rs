@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::bench::{Bench, Options, Verdict};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::questions::{chat, echo};
+use crate::questions::{chat, echo, idle, storm};
 use crate::report::{Report, html, json, text};
+use crate::{load, peers, process};
 
 /// `tidegate bench`
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,16 @@ enum Question {
     Chat(chat::ChatArguments),
     /// What does a message cost that comes back at once?
     Echo(echo::EchoArguments),
+    /// What does a connection cost that says nothing?
+    Idle(idle::IdleArguments),
+    /// How long does a newcomer wait when all come at once?
+    Storm(storm::StormArguments),
+    /// One process of the load
+    #[command(hide = true)]
+    Load,
+    /// A server that reflects, to compare with
+    #[command(hide = true)]
+    Peer(peers::PeerArguments),
 }
 
 impl Question {
@@ -34,6 +45,10 @@ impl Question {
         match self {
             Self::Chat(_) => "chat",
             Self::Echo(_) => "echo",
+            Self::Idle(_) => "idle",
+            Self::Storm(_) => "storm",
+            Self::Load => "load",
+            Self::Peer(_) => "peer",
         }
     }
 
@@ -41,6 +56,9 @@ impl Question {
         match self {
             Self::Chat(arguments) => chat::run(arguments, bench),
             Self::Echo(arguments) => echo::run(arguments, bench),
+            Self::Idle(arguments) => idle::run(arguments, bench),
+            Self::Storm(arguments) => storm::run(arguments, bench),
+            Self::Load | Self::Peer(_) => bail!("a helper process answers no question"),
         }
     }
 }
@@ -52,6 +70,13 @@ impl Question {
 /// When the question could not be asked, or the answer not written.
 pub fn run(arguments: &BenchArguments, data_dir: PathBuf) -> Result<ExitCode> {
     let question = &arguments.question;
+    match question {
+        Question::Load => return load::run_child().map(|()| ExitCode::SUCCESS),
+        Question::Peer(peer) => return peers::run(peer).map(|()| ExitCode::SUCCESS),
+        _ => {}
+    }
+    // Servers and loads that are started here inherit it.
+    process::raise_descriptor_limit()?;
     let mut bench = Bench {
         progress: Progress::begin(),
         report: Report::new(question.name()),

@@ -2,16 +2,38 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::report::{Axis, Plot, Series};
 
 const LOWEST_NS: u64 = 100;
 const HIGHEST_NS: u64 = 60_000_000_000;
 
-/// What was measured, in nanoseconds.
-#[derive(Debug)]
+/// What was measured, in nanoseconds. Goes from process to process as pairs of a value and its count.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Latencies(Histogram<u64>);
+
+impl From<Vec<(u64, u64)>> for Latencies {
+    fn from(counts: Vec<(u64, u64)>) -> Self {
+        let mut latencies = Self::default();
+        for (value, count) in counts {
+            latencies.0.saturating_record_n(value, count);
+        }
+        latencies
+    }
+}
+
+impl From<Latencies> for Vec<(u64, u64)> {
+    fn from(latencies: Latencies) -> Self {
+        let recorded = latencies.0.iter_recorded();
+        recorded
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+            .collect()
+    }
+}
 
 impl Default for Latencies {
     fn default() -> Self {
@@ -26,6 +48,14 @@ impl Latencies {
     pub fn record(&mut self, latency: Duration) {
         self.0
             .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(HIGHEST_NS));
+    }
+
+    /// Counts what another counted.
+    ///
+    /// # Errors
+    /// Never: all have the same bounds.
+    pub fn add(&mut self, other: &Self) -> Result<()> {
+        self.0.add(&other.0).context("histograms of other bounds")
     }
 
     /// How many were counted.
@@ -93,5 +123,48 @@ pub fn percentile_plot(title: &str, series: Vec<Series>) -> Plot {
         x: Axis::logarithmic("one in so many takes longer (100: p99)", ""),
         y: Axis::logarithmic("latency", "ms"),
         series,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_processes_counted_adds_up_after_its_way_through_a_pipe() {
+        let (mut one, mut other) = (Latencies::default(), Latencies::default());
+        for ms in 1..=100 {
+            one.record(Duration::from_millis(ms));
+            other.record(Duration::from_millis(ms + 100));
+        }
+        let line = serde_json::to_string(&other).unwrap();
+        one.add(&serde_json::from_str(&line).unwrap()).unwrap();
+        assert_eq!(one.count(), 200);
+        let near = |part, ms: f64| (one.quantile(part).as_secs_f64() * 1e3 - ms).abs() < ms * 0.002;
+        assert!(
+            near(0.5, 100.0) && near(0.99, 198.0) && near(1.0, 200.0),
+            "{}",
+            one.line()
+        );
+    }
+
+    #[test]
+    fn the_percentile_curve_ends_at_the_slowest_of_all() {
+        let mut latencies = Latencies::default();
+        assert!(latencies.percentiles().is_empty());
+        for ms in 1..=1_000 {
+            latencies.record(Duration::from_millis(ms));
+        }
+        let curve = latencies.percentiles();
+        let last = curve[curve.len() - 1];
+        assert!(
+            (last.0 - 1_000.0).abs() < 1e-6 && (last.1 - 1_000.0).abs() < 2.0,
+            "{last:?}"
+        );
+        assert!(
+            curve
+                .windows(2)
+                .all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1)
+        );
     }
 }

@@ -45,6 +45,32 @@ pub fn cores() -> Vec<usize> {
         .collect()
 }
 
+/// Which cores the server under question gets, and which the load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cores {
+    /// The server's.
+    pub server: Option<usize>,
+    /// The load's: all others. A machine of one core shares it.
+    pub load: Vec<usize>,
+}
+
+impl Cores {
+    /// The first for the server, the others for the load.
+    #[must_use]
+    pub fn parted() -> Self {
+        Self::of(&cores())
+    }
+
+    fn of(cores: &[usize]) -> Self {
+        let server = cores.first().copied();
+        let load = match cores {
+            [only] => vec![*only],
+            _ => cores.iter().skip(1).copied().collect(),
+        };
+        Self { server, load }
+    }
+}
+
 fn hardware() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (cpu, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
@@ -151,6 +177,17 @@ mod tests {
         assert_eq!(shown(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(shown(1_767_225_599), "2025-12-31T23:59:59Z");
         assert_eq!(shown(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn the_server_has_a_core_of_its_own_where_there_are_two() {
+        let parted = |server, load: &[usize]| Cores {
+            server,
+            load: load.to_vec(),
+        };
+        assert_eq!(Cores::of(&[2, 5, 7]), parted(Some(2), &[5, 7]));
+        assert_eq!(Cores::of(&[2]), parted(Some(2), &[2]));
+        assert_eq!(Cores::of(&[]), parted(None, &[]));
     }
 
     #[test]

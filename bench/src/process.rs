@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// CPU time of a process so far, all threads that it has or had, µs.
@@ -61,6 +62,19 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("process {pid} has ended")))
 }
 
+/// Lets this process, and what it starts, open as many descriptors as the system allows it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
 /// Pins the calling thread, and what it starts later, to one core.
 ///
 /// # Errors
@@ -109,12 +123,14 @@ impl Process {
         })
     }
 
-    /// Starts this program again: `tidegate bench …`.
+    /// Starts this program again, as a server or a helper that says nothing but what went wrong.
     ///
     /// # Errors
     /// When it can't be started.
     pub fn again(arguments: &[&str], core: Option<usize>) -> io::Result<Self> {
-        Self::start(Command::new(std::env::current_exe()?).args(arguments), core)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments).env("TIDEGATE_LOG__LEVEL", "warn");
+        Self::start(&mut command, core)
     }
 
     /// Its id.

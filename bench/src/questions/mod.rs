@@ -2,3 +2,6 @@
 
 pub mod chat;
 pub mod echo;
+pub mod idle;
+pub mod storm;
+pub mod subject;

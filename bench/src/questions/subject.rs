@@ -1,0 +1,113 @@
+//! Who is asked: a server that was started here, or one that runs already.
+
+use anyhow::Result;
+
+use crate::bench::Options;
+use crate::load::count;
+use crate::peers::{Peer, Server};
+use crate::process::{cpu_us, resident_bytes};
+use crate::target::Target;
+
+/// A server under question.
+#[derive(Debug)]
+pub struct Subject {
+    /// As tables name it.
+    pub name: String,
+    /// Where it is.
+    pub target: Target,
+    /// Its processes, as far as they are known: without any, CPU time and memory are not measured.
+    pub pids: Vec<u32>,
+    _own: Option<Server>,
+}
+
+impl Subject {
+    /// A peer, started on a core.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn peer(peer: Peer, core: Option<usize>) -> Result<Self> {
+        let server = peer.start(core)?;
+        Ok(Self {
+            name: peer.name().to_owned(),
+            target: server.target.clone(),
+            pids: vec![server.process.id()],
+            _own: Some(server),
+        })
+    }
+
+    /// The server that `--server` names; without it ours, started on a core.
+    ///
+    /// # Errors
+    /// When it can't be started, or the URL is none.
+    pub fn asked(options: &Options, core: Option<usize>) -> Result<Self> {
+        let Some(url) = &options.server else {
+            return Self::peer(Peer::Tidegate, core);
+        };
+        Ok(Self {
+            name: url.clone(),
+            target: Target::parse(url)?,
+            pids: options.watch.clone(),
+            _own: None,
+        })
+    }
+
+    /// Whether CPU time and memory can be measured.
+    #[must_use]
+    pub fn watched(&self) -> bool {
+        !self.pids.is_empty()
+    }
+
+    /// CPU time of its processes so far, µs.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn cpu_us(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for pid in &self.pids {
+            sum += cpu_us(*pid)?;
+        }
+        Ok(sum)
+    }
+
+    /// Resident memory of its processes, bytes.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn resident_bytes(&self) -> Result<f64> {
+        let mut sum = 0;
+        for pid in &self.pids {
+            sum += resident_bytes(*pid)?;
+        }
+        Ok(count(sum))
+    }
+}
+
+/// Which servers run: ours, or with `--compare` these, or all.
+#[must_use]
+pub fn peers(compare: bool, only: &[Peer]) -> Vec<Peer> {
+    match (compare, only) {
+        (false, _) => vec![Peer::Tidegate],
+        (true, []) => Peer::ALL.to_vec(),
+        (true, only) => only.to_vec(),
+    }
+}
+
+/// The middle of several figures; of an even number of them, the mean of the two in the middle.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some(f64::midpoint(values[low], values[high]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_of_an_even_number_lies_between_two() {
+        assert_eq!(median(vec![1.0, 9.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![5.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![]), None);
+    }
+}
