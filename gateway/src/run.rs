@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
-use protocol::ws::Bounds;
 use protocol::ws::handshake::Policy;
 
 use crate::admin::{self, Admin};
@@ -371,23 +370,8 @@ fn shard_options(
     // exceeds the descriptor limit by that pauses accepting.
     let share = connections.div_ceil(u32::from(shards));
     let share = if shards > 1 { share + share / 8 } else { share };
-    Ok(ShardOptions {
-        shard: 0,
-        connections_max: share.min(SLOTS_MAX - 1),
-        bounds: Bounds {
-            message_bytes_max: config.max_message_bytes,
-        },
-        policy,
-        trusted,
-        parked_bytes_max: config.parked_bytes_max,
-        out_bytes_max: config.out_bytes_max,
-        visitor_out_bytes_max: config.visitor_out_bytes_max,
-        agent_out_bytes_max: config.agent_out_bytes_max,
-        collect_bytes_max: config.collect_bytes_max,
-        handshake_ms_max: u64::from(config.handshake_ms_max),
-        stalled_frame_ms_max: u64::from(config.stalled_frame_ms_max),
-        drain_ms: u64::from(config.drain_ms),
-    })
+    let share = share.min(SLOTS_MAX - 1);
+    Ok(ShardOptions::of(config, share, policy, trusted))
 }
 
 /// Whether a gateway could run on these settings.

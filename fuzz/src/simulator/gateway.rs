@@ -12,7 +12,6 @@ use tidegate_gateway::time::Time;
 use tidegate_gateway::trusted::TrustedProxies;
 use tidegate_protocol::bus::BUS_PROTOCOL;
 use tidegate_protocol::token::Key;
-use tidegate_protocol::ws::Bounds;
 use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
 
 use super::dice::Dice;
@@ -219,24 +218,13 @@ impl Gateway {
 }
 
 fn shard_options(config: &Config, shard: u16) -> ShardOptions {
+    let policy = Policy {
+        allowed_origins: config.allowed_origins.clone(),
+        subprotocols: Subprotocols::Codecs,
+    };
+    let trusted = TrustedProxies::default();
     ShardOptions {
         shard,
-        connections_max: config.connections_max,
-        bounds: Bounds {
-            message_bytes_max: config.max_message_bytes,
-        },
-        policy: Policy {
-            allowed_origins: config.allowed_origins.clone(),
-            subprotocols: Subprotocols::Codecs,
-        },
-        trusted: TrustedProxies::default(),
-        parked_bytes_max: config.parked_bytes_max,
-        out_bytes_max: config.out_bytes_max,
-        visitor_out_bytes_max: config.visitor_out_bytes_max,
-        agent_out_bytes_max: config.agent_out_bytes_max,
-        collect_bytes_max: config.collect_bytes_max,
-        handshake_ms_max: u64::from(config.handshake_ms_max),
-        stalled_frame_ms_max: u64::from(config.stalled_frame_ms_max),
-        drain_ms: u64::from(config.drain_ms),
+        ..ShardOptions::of(config, config.connections_max, policy, trusted)
     }
 }

@@ -24,6 +24,7 @@ use protocol::ws::Bounds;
 
 use self::core::CloseBy;
 pub use self::core::Core;
+use crate::config::Config;
 use crate::connection::{Flags, State};
 use crate::counters::Counts;
 use crate::driver::{BufferId, Driver, Key, Receive, ReceiveEnd, Socket};
@@ -72,6 +73,36 @@ pub struct ShardOptions {
     pub stalled_frame_ms_max: u64,
     /// As [`crate::Config`]'s.
     pub drain_ms: u64,
+}
+
+impl ShardOptions {
+    /// What the settings say of each shard of a gateway. `connections_max`: this shard's part of the settings'. Its
+    /// number is 0 until somebody gives it another.
+    #[must_use]
+    pub fn of(
+        config: &Config,
+        connections_max: u32,
+        policy: protocol::ws::handshake::Policy,
+        trusted: TrustedProxies,
+    ) -> Self {
+        Self {
+            shard: 0,
+            connections_max,
+            bounds: Bounds {
+                message_bytes_max: config.max_message_bytes,
+            },
+            policy,
+            trusted,
+            parked_bytes_max: config.parked_bytes_max,
+            out_bytes_max: config.out_bytes_max,
+            visitor_out_bytes_max: config.visitor_out_bytes_max,
+            agent_out_bytes_max: config.agent_out_bytes_max,
+            collect_bytes_max: config.collect_bytes_max,
+            handshake_ms_max: u64::from(config.handshake_ms_max),
+            stalled_frame_ms_max: u64::from(config.stalled_frame_ms_max),
+            drain_ms: u64::from(config.drain_ms),
+        }
+    }
 }
 
 /// One shard: its state and the service above it.
