@@ -89,6 +89,7 @@ fn main() -> Outcome<()> {
         heartbeat_ms_max: 60_000,
         park_ms_max: 2_000,
         held_bytes_max: 1 << 20,
+        connections_max: 1 << 16,
         seed: 1,
     };
     let mut chat = Chat::new(settings, end, START);

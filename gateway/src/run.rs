@@ -48,6 +48,8 @@ pub struct Seat {
     pub shard: u16,
     /// How many there are.
     pub shards: u16,
+    /// Slots of this shard are below it.
+    pub connections_max: u32,
     /// The clock of all of them.
     pub clock: Clock,
 }
@@ -209,6 +211,7 @@ where
             seat: Seat {
                 shard,
                 shards,
+                connections_max: options.connections_max,
                 clock,
             },
             sizes,

@@ -86,6 +86,8 @@ pub struct Settings {
     pub park_ms_max: u32,
     /// Bytes of Hellos that may be held for people who wait, per shard.
     pub held_bytes_max: usize,
+    /// Slots of the shard are below it.
+    pub connections_max: u32,
     /// Seeds the jitter of what clients are told to wait. Any number; the same number gives the same run.
     pub seed: u64,
 }
@@ -100,6 +102,7 @@ impl Settings {
             heartbeat_ms_max: config.heartbeat_ms_max,
             park_ms_max: config.park_ms_max,
             held_bytes_max: config.parked_bytes_max as usize,
+            connections_max: config.connections_max,
             seed,
         }
     }
@@ -139,7 +142,7 @@ impl Chat {
             office: TicketOffice::new(settings.token_key.to_hex().as_bytes()),
             jitter: Jitter::new(settings.seed ^ u64::from(end.shard)),
             link: Link::new(end),
-            peers: Peers::default(),
+            peers: Peers::new(settings.connections_max),
             learned: Learned::default(),
             untold: Untold::default(),
             parking: Parking::default(),

@@ -272,12 +272,21 @@ impl Peer {
 }
 
 /// All connections of a shard. As long as the highest slot that was ever used, and never shorter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Peers {
     slots: Vec<Peer>,
 }
 
 impl Peers {
+    /// For slots below `connections_max`: their memory is reserved, becomes resident as they are first used, and never
+    /// moves.
+    #[must_use]
+    pub fn new(connections_max: u32) -> Peers {
+        Peers {
+            slots: Vec::with_capacity(connections_max as usize),
+        }
+    }
+
     /// Puts a new connection into its slot.
     pub fn insert(&mut self, slot: u32, peer: Peer) {
         let index = slot as usize;
@@ -350,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_found_under_its_generation_and_no_other() {
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(8);
         peers.insert(3, peer(7));
         assert!(peers.get(3, 7).is_some());
         assert!(peers.get(3, 6).is_none() && peers.get(3, 8).is_none());

@@ -39,7 +39,10 @@ pub fn run(
     };
     run_shards(plan, handle, move |seat| {
         let now = seat.clock.now();
-        let settings = Settings::new(&config, key, now.us());
+        let settings = Settings {
+            connections_max: seat.connections_max,
+            ..Settings::new(&config, key, now.us())
+        };
         Ok(Chat::new(settings, bus.end_of(seat)?, now))
     })
 }

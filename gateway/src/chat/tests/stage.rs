@@ -241,6 +241,7 @@ impl Stage {
             heartbeat_ms_max: 60_000,
             park_ms_max: 2_000,
             held_bytes_max: 1 << 20,
+            connections_max: 1 << 16,
             seed: 1,
         };
         Stage {
