@@ -13,7 +13,7 @@ use tidegate_bench::socket::{Socket, TEXT};
 use tidegate_fuzz::hostile::attacker::{judge, perform};
 use tidegate_fuzz::hostile::{Attack, Begins, Service, Tokens, attacks};
 use tidegate_gateway::chat::bus_echo::consumer_main;
-use tidegate_gateway::{Config, EchoConfig, Handle, run, run_bus_echo, run_echo};
+use tidegate_gateway::{Config, EchoConfig, Handle, Inherited, run, run_bus_echo, run_echo};
 use tidegate_protocol::token::Key;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,9 +52,9 @@ impl Gateway {
         let runs = handle.clone();
         let mut threads = vec![std::thread::spawn(move || {
             let ended = match service {
-                Service::Echo => run_echo(echo, Vec::new(), &runs),
-                Service::BusEcho => run_bus_echo(echo, Vec::new(), &runs),
-                Service::Chat => run(config, Vec::new(), &runs),
+                Service::Echo => run_echo(echo, Inherited::default(), &runs),
+                Service::BusEcho => run_bus_echo(echo, Inherited::default(), &runs),
+                Service::Chat => run(config, Inherited::default(), &runs),
             };
             ended.expect("the gateway runs until it is drained");
         })];

@@ -17,7 +17,7 @@ use io_uring::{IoUring, cqueue, opcode, types};
 use rustix::event::epoll;
 use tidegate_gateway::driver::BufferId;
 use tidegate_gateway::driver::buffers::{BUFFER_GROUP, BufferRing};
-use tidegate_gateway::{Config, EchoConfig, Handle, run_echo};
+use tidegate_gateway::{Config, EchoConfig, Handle, Inherited, run_echo};
 use tidegate_protocol::ws::Opcode;
 use tidegate_protocol::ws::client::UpgradeRequest;
 use tidegate_protocol::ws::encoder::append_client_frame;
@@ -55,7 +55,7 @@ fn serve_echo() {
             ..Config::default()
         },
     };
-    run_echo(config, Vec::new(), &handle).unwrap();
+    run_echo(config, Inherited::default(), &handle).unwrap();
 }
 
 /// The floor: multishot accept and receive, unmask in place, send. No limits, no timers, no lengths above 64 KiB, one

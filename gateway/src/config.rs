@@ -63,7 +63,7 @@ pub struct Config {
     pub tcp_keepalive_s: u32,
     /// Unacknowledged for so long, the kernel gives a peer up (TCP_USER_TIMEOUT), ms.
     pub tcp_user_timeout_ms: u32,
-    /// Length of the listen queue. A storm overflows 1,024.
+    /// Length of each listen queue, connections. A storm overflows 1,024; the kernel cuts it to net.core.somaxconn.
     pub listen_backlog: u32,
 
     /// Address of the metrics and health page.
@@ -107,7 +107,7 @@ impl Default for Config {
             stalled_frame_ms_max: 50_000,
             tcp_keepalive_s: 60,
             tcp_user_timeout_ms: 30_000,
-            listen_backlog: 4_096,
+            listen_backlog: 65_535,
             admin_listen: Some(
                 ADMIN_LISTEN_DEFAULT
                     .parse()

@@ -48,6 +48,7 @@ counters! {
     connections, "gauge", "Connections now, handshakes and closing ones included.";
     connections_open, "gauge", "Connections that are upgraded and not closing.";
     accepted_total, "counter", "Connections accepted.";
+    helped_total, "counter", "Of them from the socket of a shard or gateway that did not come to it.";
     upgraded_total, "counter", "Upgrades to WebSocket.";
     refused_total, "counter", "Handshakes answered with an HTTP error.";
     closed_peer_total, "counter", "Connections whose peer closed with a close frame.";

@@ -3,6 +3,7 @@
 use protocol::ws::handshake::{Policy, Subprotocols};
 
 use crate::config::{Config, EchoConfig};
+use crate::listener::Inherited;
 use crate::run::{ExitReason, Handle, Plan, run_shards};
 use crate::service::{CloseCause, ConnectionId, Message, Service, Sockets, Taken, Told, Upgrade};
 use crate::start::StartError;
@@ -65,7 +66,7 @@ impl EchoConfig {
 /// What keeps it from starting, or what made a shard stop.
 pub fn run_echo(
     config: EchoConfig,
-    listeners: Vec<std::os::fd::OwnedFd>,
+    listeners: Inherited,
     handle: &Handle,
 ) -> Result<ExitReason, StartError> {
     let (config, policy) = config.into_plan()?;

@@ -23,6 +23,7 @@ mod admin;
 pub use chat::{run, run_bus_echo};
 pub use config::{Config, EchoConfig};
 pub use echo::run_echo;
+pub use listener::Inherited;
 pub use run::{Bound, ExitReason, Handle};
 pub use start::StartError;
 

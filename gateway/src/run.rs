@@ -16,7 +16,7 @@ use crate::counters::Published;
 use crate::driver::drive::{Asked, Clock, Surroundings, drive};
 use crate::driver::uring::{self, RingSizes, UringDriver};
 use crate::id::SLOTS_MAX;
-use crate::listener;
+use crate::listener::{self, Inherited, ShardListeners};
 use crate::service::Service;
 use crate::shard::{Shard, ShardOptions};
 use crate::start::{self, StartError};
@@ -34,7 +34,7 @@ pub struct Plan {
     /// Addresses, limits, bounds.
     pub config: Config,
     /// Inherited listeners; empty: they are bound.
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Inherited,
     /// Who may upgrade, to what.
     pub policy: Policy,
     /// The service's own metrics, appended to the shards'.
@@ -168,7 +168,7 @@ where
         metrics,
     } = plan;
     check(&config)?;
-    let descriptors = start::probe()?;
+    let descriptors = start::probe(listeners.len())?;
     let cores = cores();
     let shards = match config.shards {
         0 => u16::try_from(cores.len()).unwrap_or(u16::MAX),
@@ -286,7 +286,7 @@ struct ShardStart {
     options: ShardOptions,
     seat: Seat,
     sizes: RingSizes,
-    listeners: Vec<OwnedFd>,
+    listeners: ShardListeners,
     asked: Arc<Asked>,
     bell: Arc<OwnedFd>,
     published: Arc<Published>,

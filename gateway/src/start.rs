@@ -147,11 +147,11 @@ const DESCRIPTORS_RESERVED: u64 = 128;
 const CONNECTIONS_MIN: u64 = 64;
 
 /// Checks the kernel, sets up and drops a ring as the shards will, and raises the limit of open files as far as it
-/// goes. Returns how many connections it leaves room for.
+/// goes. Returns how many connections it leaves room for beside `inherited` listeners.
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn probe() -> Result<u32, StartError> {
+pub fn probe(inherited: usize) -> Result<u32, StartError> {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy().into_owned();
     if kernel_version(&release).is_some_and(|version| version < (6, 1)) {
@@ -164,7 +164,7 @@ pub fn probe() -> Result<u32, StartError> {
         });
     }
     crate::driver::uring::UringDriver::probe().map_err(|error| StartError::ring(&error))?;
-    raise_descriptor_limit()
+    raise_descriptor_limit(DESCRIPTORS_RESERVED + inherited as u64)
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {
@@ -172,7 +172,7 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn raise_descriptor_limit() -> Result<u32, StartError> {
+fn raise_descriptor_limit(reserved: u64) -> Result<u32, StartError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -183,10 +183,10 @@ fn raise_descriptor_limit() -> Result<u32, StartError> {
         },
     );
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = limit.saturating_sub(DESCRIPTORS_RESERVED);
+    let room = limit.saturating_sub(reserved);
     if room < CONNECTIONS_MIN {
         return Err(StartError::Descriptors {
-            detail: format!("{limit}, of which {DESCRIPTORS_RESERVED} are not for connections"),
+            detail: format!("{limit}, of which {reserved} are not for connections"),
         });
     }
     Ok(u32::try_from(room).unwrap_or(u32::MAX))

@@ -10,7 +10,7 @@ use tidegate_gateway::counters::Published;
 use tidegate_gateway::driver::drive::{Asked, Clock, Surroundings, drive};
 use tidegate_gateway::driver::uring::{RingSizes, UringDriver};
 use tidegate_gateway::echo::Echo;
-use tidegate_gateway::listener::{bind, local_address};
+use tidegate_gateway::listener::{ShardListeners, bind, local_address};
 use tidegate_gateway::shard::{Shard, ShardOptions};
 use tidegate_gateway::trusted::TrustedProxies;
 use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
@@ -37,7 +37,11 @@ fn an_overflown_completion_queue_is_counted_and_survived() {
             };
             let clock = Clock::start();
             let mut shard = Shard::new(options(), Echo, clock.now(), 1);
-            let mut driver = UringDriver::new(sizes, vec![listener]).expect("a ring");
+            let listeners = ShardListeners {
+                own: vec![Arc::new(listener)],
+                siblings: Vec::new(),
+            };
+            let mut driver = UringDriver::new(sizes, listeners).expect("a ring");
             let asked = std::rc::Rc::new(Asked::default());
             let asks = std::rc::Rc::clone(&asked);
             let watch = glommio::spawn_local(async move {

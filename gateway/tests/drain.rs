@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::{Client, Gateway, Heard, request, small};
 use tidegate_gateway::listener::bind;
-use tidegate_gateway::{ExitReason, Handle, StartError, run_echo};
+use tidegate_gateway::{ExitReason, Handle, Inherited, StartError, run_echo};
 use tidegate_protocol::close::{CloseCode, retry_ms};
 
 #[test]
@@ -49,7 +49,10 @@ fn peers_that_do_not_answer_do_not_hold_the_process_up() {
 #[test]
 fn a_successor_inherits_the_listener_with_its_backlog() {
     let listener = bind("127.0.0.1:0".parse().expect("an address"), 4096, true).expect("a port");
-    let copy = |listener: &OwnedFd| vec![listener.try_clone().expect("descriptors")];
+    let copy = |listener: &OwnedFd| Inherited {
+        own: vec![listener.try_clone().expect("descriptors")],
+        siblings: Vec::new(),
+    };
     let first = Gateway::start_with(small(), copy(&listener));
     let address = first.address;
     Client::connect(address).round_trip("the first");
@@ -68,8 +71,12 @@ fn a_port_in_use_is_one_sentence() {
     let gateway = Gateway::start(small());
     let mut config = small();
     config.listen = gateway.address;
-    let error = run_echo(config, Vec::new(), &Handle::new().expect("descriptors"))
-        .expect_err("the port is taken");
+    let error = run_echo(
+        config,
+        Inherited::default(),
+        &Handle::new().expect("descriptors"),
+    )
+    .expect_err("the port is taken");
     assert!(matches!(error, StartError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("is in use"), "{error}");
 }

@@ -9,7 +9,7 @@ use tidegate_gateway::run::{Plan, run_shards};
 use tidegate_gateway::service::{
     CloseCause, ConnectionId, Message, Service, Sockets, Taken, Told, Upgrade,
 };
-use tidegate_gateway::{Config, Handle, StartError};
+use tidegate_gateway::{Config, Handle, Inherited, StartError};
 use tidegate_protocol::ws::Opcode;
 use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
 
@@ -38,7 +38,7 @@ fn a_panic_of_one_shard_drains_the_others_and_is_reported() {
             drain_ms: 500,
             ..Config::default()
         },
-        listeners: Vec::new(),
+        listeners: Inherited::default(),
         policy: Policy {
             allowed_origins: Vec::new(),
             subprotocols: Subprotocols::Ignored,

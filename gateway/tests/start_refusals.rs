@@ -4,11 +4,11 @@ mod support;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::small;
-use tidegate_gateway::{EchoConfig, Handle, StartError, run_echo};
+use tidegate_gateway::{EchoConfig, Handle, Inherited, StartError, run_echo};
 
 fn refusal(config: EchoConfig) -> StartError {
     let handle = Handle::new().expect("descriptors");
-    let error = run_echo(config, Vec::new(), &handle).expect_err("it must not start");
+    let error = run_echo(config, Inherited::default(), &handle).expect_err("it must not start");
     let sentence = error.to_string();
     assert!(!sentence.contains('\n'), "{sentence}");
     error

@@ -193,7 +193,7 @@ impl System {
         let first = listen(any)?;
         let ws = first.local_addr()?;
         let mut ws_listeners = vec![first];
-        for _ in 1..setup.shards {
+        for _ in 1..setup.shards * setup.gateways {
             ws_listeners.push(listen(ws)?);
         }
         let http_listener = listen(any)?;
@@ -264,6 +264,14 @@ impl System {
             Role::Backend => ("backend".to_owned(), self.http_listener.as_slice()),
             Role::Gateway(i) => (format!("gateway-{i}"), &self.ws_listeners[..]),
         };
+        // Each gateway has sockets of its own, one for each shard, and helps at the others'.
+        let is_sibling = |index: usize| match role {
+            Role::Backend => false,
+            Role::Gateway(i) => index / self.setup.shards != i,
+        };
+        let names: Vec<&str> = (0..listeners.len())
+            .map(|index| if is_sibling(index) { "sibling" } else { "own" })
+            .collect();
         let mut command = self.command(
             &[if role == Role::Backend {
                 "backend"
@@ -286,7 +294,9 @@ impl System {
                 child_fd,
             });
         }
-        command.env("LISTEN_FDS", mappings.len().to_string());
+        command
+            .env("LISTEN_FDS", mappings.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
         command
             .fd_mappings(mappings)
             .context("two sockets on one descriptor")?;

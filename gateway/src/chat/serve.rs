@@ -1,6 +1,5 @@
 //! From a configuration to chat shards: the key, the segment on the bus, one [`Chat`] per shard.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +7,7 @@ use super::bus_echo::BusEcho;
 use super::counters::{TALLIES, prometheus};
 use super::{Chat, Settings};
 use crate::config::{Config, EchoConfig};
+use crate::listener::Inherited;
 use crate::run::{ExitReason, Handle, Metrics, Plan, Seat, run_shards};
 use crate::start::StartError;
 use shm_bus::{
@@ -22,7 +22,7 @@ use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
 /// What keeps it from starting, or what made a shard stop.
 pub fn run(
     config: Config,
-    listeners: Vec<OwnedFd>,
+    listeners: Inherited,
     handle: &Handle,
 ) -> Result<ExitReason, StartError> {
     let key = read_key(&config.token_key_file)?;
@@ -54,7 +54,7 @@ pub fn run(
 /// What keeps it from starting, or what made a shard stop.
 pub fn run_bus_echo(
     config: EchoConfig,
-    listeners: Vec<OwnedFd>,
+    listeners: Inherited,
     handle: &Handle,
 ) -> Result<ExitReason, StartError> {
     let (base, policy) = config.into_plan()?;

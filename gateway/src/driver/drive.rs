@@ -124,6 +124,12 @@ pub async fn drive<S: Service>(
             rung |= complete(shard, driver, completion, (bell, doorbell));
         }
         completions.clear();
+        if now >= visit_at {
+            driver.help_siblings(|driver, newcomer| match newcomer {
+                Some(socket) => shard.helped(driver, socket),
+                None => shard.accept_failed(driver),
+            });
+        }
         driver.arm_accepts();
         shard.end_round(driver);
         if rung || now >= visit_at {

@@ -4,6 +4,7 @@
 
 pub mod buffers;
 pub mod drive;
+pub mod siblings;
 pub mod uring;
 pub mod user_data;
 

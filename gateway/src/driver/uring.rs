@@ -11,7 +11,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -19,8 +20,10 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::net::Shutdown;
 
 use super::buffers::{BUFFER_GROUP, BufferRing};
+use super::siblings::{Helped, Siblings};
 use super::user_data::{Operation, pack};
 use super::{BufferId, Driver, Key, Outgoing, Receive, Socket};
+use crate::listener::ShardListeners;
 
 /// Sizes of a shard's ring.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,7 @@ pub struct UringDriver {
     ring: IoUring,
     buffers: BufferRing,
     listeners: Vec<Listener>,
+    siblings: Siblings,
     accepting: bool,
     accepts_single: bool,
     no_iowait: bool,
@@ -62,7 +66,7 @@ pub struct UringDriver {
 }
 
 struct Listener {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     armed: bool,
 }
 
@@ -71,14 +75,16 @@ impl UringDriver {
     ///
     /// # Errors
     /// What the kernel says; `start::explain_ring` makes a sentence of it.
-    pub fn new(sizes: RingSizes, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+    pub fn new(sizes: RingSizes, listeners: ShardListeners) -> io::Result<Self> {
         let ring = ring(sizes)?;
         let buffers = BufferRing::register(&ring, sizes.buffers, sizes.buffer_bytes)?;
         let no_iowait = ring.params().is_feature_no_iowait();
         Ok(Self {
             ring,
             buffers,
+            siblings: Siblings::new(listeners.siblings),
             listeners: listeners
+                .own
                 .into_iter()
                 .map(|fd| Listener { fd, armed: false })
                 .collect(),
@@ -101,7 +107,7 @@ impl UringDriver {
             buffers: 1,
             buffer_bytes: 4096,
         };
-        Self::new(sizes, Vec::new()).map(drop)
+        Self::new(sizes, ShardListeners::default()).map(drop)
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
@@ -233,6 +239,26 @@ impl UringDriver {
         self.listeners.iter().all(|listener| !listener.armed)
     }
 
+    /// Lets in whoever waits at a sibling's socket, one after the other, if the shard has room: each goes to `accepted`
+    /// at once, which may take the room away; `None`: descriptors ran out.
+    pub fn help_siblings(&mut self, mut accepted: impl FnMut(&mut Self, Option<Socket>)) {
+        if !self.accepting {
+            return;
+        }
+        let mut siblings = core::mem::take(&mut self.siblings);
+        siblings.look(|helped| {
+            accepted(
+                self,
+                match helped {
+                    Helped::In(newcomer) => Some(owned(newcomer)),
+                    Helped::OutOfRoom => None,
+                },
+            );
+            self.accepting
+        });
+        self.siblings = siblings;
+    }
+
     /// Whether the shard takes new connections.
     pub fn accepting(&self) -> bool {
         self.accepting
@@ -275,6 +301,11 @@ fn raw(socket: Socket) -> RawFd {
 pub fn close(socket: Socket) {
     // SAFETY: the descriptor came from accept, and the shard hands it out for closing once.
     drop(unsafe { OwnedFd::from_raw_fd(raw(socket)) });
+}
+
+/// A descriptor becomes the core's; it comes back for closing.
+fn owned(fd: OwnedFd) -> Socket {
+    Socket(u32::try_from(fd.into_raw_fd()).expect("invariant: descriptors are not negative"))
 }
 
 fn borrowed(socket: &Socket) -> BorrowedFd<'_> {

@@ -186,6 +186,12 @@ impl<S: Service> Shard<S> {
         self.accept_within_room(driver);
     }
 
+    /// A connection was accepted from a sibling's socket.
+    pub fn helped(&mut self, driver: &mut impl Driver, socket: Socket) {
+        self.core.counts.helped_total += 1;
+        self.accepted(driver, socket);
+    }
+
     /// Accepting failed for want of descriptors or memory: it pauses and goes on.
     pub fn accept_failed(&mut self, driver: &mut impl Driver) {
         self.accept_retry = Some(self.core.now + Span::from_ms(ACCEPT_RETRY_MS));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_gateway::chat::bus_echo::consumer_main;
-use tidegate_gateway::{EchoConfig, Handle, run_bus_echo};
+use tidegate_gateway::{EchoConfig, Handle, Inherited, run_bus_echo};
 use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::ws::Opcode;
 
@@ -29,7 +29,7 @@ fn start(ring_bytes: u32) -> BusEcho {
     let handle = Handle::new().expect("descriptors");
     let (runs, stop) = (handle.clone(), Arc::new(AtomicBool::new(false)));
     let gateway = std::thread::spawn(move || {
-        run_bus_echo(config, Vec::new(), &runs).expect("the gateway runs");
+        run_bus_echo(config, Inherited::default(), &runs).expect("the gateway runs");
     });
     let stops = Arc::clone(&stop);
     let consumer = std::thread::spawn(move || {

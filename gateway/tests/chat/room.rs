@@ -11,7 +11,7 @@ use shm_bus::{
     AttachedGateway, BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader,
 };
 use tempfile::TempDir;
-use tidegate_gateway::{Config, ExitReason, Handle, StartError};
+use tidegate_gateway::{Config, ExitReason, Handle, Inherited, StartError};
 use tidegate_protocol::bus::{self, CloseRecord, Opened};
 use tidegate_protocol::token::{self, Claims, Key};
 use tidegate_protocol::{Id, Kind, View, fb, message, verify};
@@ -51,7 +51,8 @@ impl Gateway {
         change(&mut config);
         let handle = Handle::new().expect("descriptors");
         let runs = handle.clone();
-        let thread = std::thread::spawn(move || tidegate_gateway::run(config, Vec::new(), &runs));
+        let thread =
+            std::thread::spawn(move || tidegate_gateway::run(config, Inherited::default(), &runs));
         wait_for("the gateway listens", || {
             assert!(!thread.is_finished(), "the gateway did not start");
             handle.wait_bound(Duration::from_millis(50)).is_some()

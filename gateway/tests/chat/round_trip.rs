@@ -1,6 +1,6 @@
 //! The ordinary day: hello, welcome, messages there and back, and the several ways of leaving.
 
-use tidegate_gateway::ExitReason;
+use tidegate_gateway::{ExitReason, Inherited};
 use tidegate_protocol::bus::{CLOSED, OPENED};
 use tidegate_protocol::close::CloseCode;
 
@@ -152,7 +152,7 @@ fn without_its_key_the_gateway_says_what_to_do() {
         ..tidegate_gateway::Config::default()
     };
     let handle = tidegate_gateway::Handle::new().unwrap();
-    let sentence = tidegate_gateway::run(config, Vec::new(), &handle)
+    let sentence = tidegate_gateway::run(config, Inherited::default(), &handle)
         .unwrap_err()
         .to_string();
     assert!(

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidegate_gateway::{Config, EchoConfig, ExitReason, Handle, StartError, run_echo};
+use tidegate_gateway::{Config, EchoConfig, ExitReason, Handle, Inherited, StartError, run_echo};
 use tidegate_protocol::close::CloseCode;
 use tidegate_protocol::ws::client::UpgradeRequest;
 use tidegate_protocol::ws::encoder::append_client_frame;
@@ -54,10 +54,10 @@ pub fn small() -> EchoConfig {
 
 impl Gateway {
     pub fn start(config: EchoConfig) -> Self {
-        Self::start_with(config, Vec::new())
+        Self::start_with(config, Inherited::default())
     }
 
-    pub fn start_with(config: EchoConfig, listeners: Vec<std::os::fd::OwnedFd>) -> Self {
+    pub fn start_with(config: EchoConfig, listeners: Inherited) -> Self {
         let handle = Handle::new().expect("descriptors");
         let runs = handle.clone();
         let thread = std::thread::spawn(move || run_echo(config, listeners, &runs));

@@ -15,7 +15,7 @@ pub fn run(settings: Settings) -> Result<ExitCode> {
     let shutdown = Shutdown::new();
     let asked = shutdown.clone();
     process::begin(&settings, move || asked.ask())?;
-    let http = gateway::inherited()?.pop().map(TcpListener::from);
+    let http = gateway::inherited()?.own.pop().map(TcpListener::from);
     match tidegate_backend::run(settings.backend, http, &shutdown) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // It ran, and goes on from the store at the next start.

@@ -11,10 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use tidegate_gateway::chat::bus_echo;
-use tidegate_gateway::{EchoConfig, Handle, StartError, run_bus_echo, run_echo};
+use tidegate_gateway::{EchoConfig, Handle, Inherited, StartError, run_bus_echo, run_echo};
 
 use crate::settings::Settings;
 use crate::{data_dir, process};
+
+/// The name (systemd's FileDescriptorName) of a listening socket that another gateway accepts from.
+pub const SIBLING: &str = "sibling";
 
 /// How long the gateway may take until it listens.
 const BOUND_MS_MAX: u64 = 30_000;
@@ -86,7 +89,7 @@ pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitC
     }
 }
 
-fn chat(settings: Settings, listeners: Vec<OwnedFd>, handle: &Handle) -> Result<ExitCode> {
+fn chat(settings: Settings, listeners: Inherited, handle: &Handle) -> Result<ExitCode> {
     let bound = handle.clone();
     let data_dir = settings.data_dir.clone();
     // The mark goes when the run is over: dropped with what this scope returns.
@@ -110,7 +113,7 @@ fn echo(
     settings: &Settings,
     arguments: &GatewayArguments,
     way: EchoWay,
-    listeners: Vec<OwnedFd>,
+    listeners: Inherited,
     handle: &Handle,
 ) -> Result<ExitCode> {
     let mut base = settings.gateway.clone();
@@ -173,17 +176,24 @@ fn scratch_bus(way: EchoWay) -> Result<Option<PathBuf>> {
     Ok(Some(bus))
 }
 
-/// The sockets that the supervisor or systemd passed.
-pub fn inherited() -> Result<Vec<OwnedFd>> {
+/// The sockets that the supervisor or systemd passed: those named [`SIBLING`] are other gateways', all others its own.
+pub fn inherited() -> Result<Inherited> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<&str> = names.split(':').collect();
     let mut passed = ListenFd::from_env();
-    (0..passed.len())
-        .filter_map(|index| passed.take_tcp_listener(index).transpose())
-        .map(|socket| {
-            socket
-                .map(OwnedFd::from)
-                .context("an inherited descriptor is no listening socket")
-        })
-        .collect()
+    let mut inherited = Inherited::default();
+    for index in 0..passed.len() {
+        let socket = passed
+            .take_tcp_listener(index)
+            .context("an inherited descriptor is no listening socket")?;
+        let kind = if names.get(index) == Some(&SIBLING) {
+            &mut inherited.siblings
+        } else {
+            &mut inherited.own
+        };
+        kind.extend(socket.map(OwnedFd::from));
+    }
+    Ok(inherited)
 }
 
 /// What can't start is told in one sentence, with the exit code that says that another start won't help; what broke

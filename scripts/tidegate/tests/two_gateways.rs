@@ -1,9 +1,10 @@
-//! Two gateway processes on one port and one backend: people on either chat with each other, and the death of one is
-//! nothing to those on the other.
+//! Two gateway processes on one port and one backend: people on either chat with each other, the death of one is
+//! nothing to those on the other, and a stopped one holds nobody who comes new.
 
 mod stage;
 
 use stage::people::{Person, conversation};
+use stage::socket::Socket;
 use stage::{Stage, directory, eventually, http, signal};
 
 /// Connections that each gateway process holds, by the figures at its own address.
@@ -81,4 +82,25 @@ fn people_on_either_gateway_chat_and_one_may_die() {
         "{lasting} of {} visitors were on the other gateway",
         visitors.len()
     );
+}
+
+#[test]
+fn a_stopped_gateway_holds_nobody_who_comes_new() {
+    let stage = Stage::start_in(directory(), &["--gateways", "2"], &[]);
+    // The kernel gives each gateway some of these; none at all for one of them happens once in 2^31.
+    let before: Vec<Socket> = (0..32).map(|_| Socket::open(stage.ws)).collect();
+    eventually("both gateways to hold some", || {
+        let held = connections(&stage);
+        (held.iter().sum::<u64>() == before.len() as u64 && held.iter().all(|&held| held > 0))
+            .then_some(())
+    });
+    let stopped = stage.pids("gateway")[0];
+    signal(stopped, "STOP");
+    // Each waits for its upgrade: who is given to the stopped one would wait for as long as it stands still.
+    let newcomers: Vec<Socket> = (0..32).map(|_| Socket::open(stage.ws)).collect();
+    signal(stopped, "CONT");
+    eventually("everybody to be served", || {
+        let held: u64 = connections(&stage).iter().sum();
+        (held == (before.len() + newcomers.len()) as u64).then_some(())
+    });
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -31,7 +32,16 @@ pub struct Plan {
     /// Its arguments.
     pub arguments: Vec<String>,
     /// Sockets that it inherits, in this order, from descriptor 3 on.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<Passed>,
+}
+
+/// A listening socket that is passed on.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// The supervisor's own, which outlives every child.
+    pub socket: Arc<TcpListener>,
+    /// What the child is told that it is for, as systemd's FileDescriptorName.
+    pub name: &'static str,
 }
 
 /// What became of a child that was looked at.
@@ -181,6 +191,7 @@ fn spawn(plan: &Plan) -> Result<Child> {
     for (child_fd, listener) in (FIRST_LISTEN_FD..).zip(&plan.listeners) {
         let parent_fd = OwnedFd::from(
             listener
+                .socket
                 .try_clone()
                 .context("cannot duplicate a listening socket")?,
         );
@@ -193,10 +204,12 @@ fn spawn(plan: &Plan) -> Result<Child> {
     command
         .args(&plan.arguments)
         .env("TIDEGATE_SUPERVISED", "1");
+    let names: Vec<&str> = plan.listeners.iter().map(|passed| passed.name).collect();
     // No LISTEN_PID: the id is only known after the fork. Receivers take the descriptors when it is absent.
     command
         .env_remove("LISTEN_PID")
-        .env("LISTEN_FDS", plan.listeners.len().to_string());
+        .env("LISTEN_FDS", plan.listeners.len().to_string())
+        .env("LISTEN_FDNAMES", names.join(":"));
     command
         .fd_mappings(mappings)
         .context("two listening sockets on one descriptor")?;
@@ -299,11 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn listening_sockets_arrive_from_descriptor_three_on() {
+    fn listening_sockets_arrive_by_name_from_descriptor_three_on() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback binds");
-        let mut wanted =
-            plan("test \"$LISTEN_FDS\" = 1 && test -S /proc/self/fd/3 && exit 78; exit 1");
-        wanted.listeners.push(listener);
+        let mut wanted = plan(
+            "test \"$LISTEN_FDS $LISTEN_FDNAMES\" = '1 mine' && test -S /proc/self/fd/3 && exit 78; exit 1",
+        );
+        wanted.listeners.push(Passed {
+            socket: Arc::new(listener),
+            name: "mine",
+        });
         let mut child = Supervised::start(wanted).expect("sh starts");
         assert!(matches!(fate_of(&mut child), Fate::Over(status) if status.code() == Some(78)));
     }

@@ -9,9 +9,6 @@ use anyhow::{Result, bail};
 use rustix::io::Errno;
 use tidegate_gateway::listener;
 
-/// Connections that the kernel holds for us before they are accepted. A storm fills 1,024 within milliseconds.
-const BACKLOG_CONNECTIONS: u32 = 8_192;
-
 /// How many ports after the wished one are tried when nobody insisted on it.
 const NEXT_PORTS_MAX: u16 = 20;
 
@@ -24,10 +21,18 @@ pub enum Port {
     Preferred,
 }
 
-/// Binds `sockets` sockets of one SO_REUSEPORT group to the address, or to the next free port.
+/// How many sockets of one SO_REUSEPORT group, and how many connections the kernel holds at each until they are
+/// accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    pub sockets: usize,
+    pub backlog_connections: u32,
+}
+
+/// Binds a group to the address, or to the next free port.
 pub fn bind(
     wish: SocketAddr,
-    sockets: usize,
+    group: Group,
     port: Port,
     flag: &str,
 ) -> Result<(SocketAddr, Vec<TcpListener>)> {
@@ -37,8 +42,8 @@ pub fn bind(
     };
     for number in wish.port()..=last {
         let address = SocketAddr::new(wish.ip(), number);
-        let error = match bind_group(address, sockets) {
-            Ok(group) => return Ok(group),
+        let error = match bind_group(address, group) {
+            Ok(bound) => return Ok(bound),
             Err(error) => error,
         };
         match Errno::from_io_error(&error) {
@@ -73,14 +78,14 @@ pub fn bind(
     );
 }
 
-fn bind_group(address: SocketAddr, sockets: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+fn bind_group(address: SocketAddr, group: Group) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     // A socket without SO_REUSEPORT is refused where anybody else listens, even another group of the same user:
     // joining a stranger's group would give it half of our visitors.
     let probe: OwnedFd = listener::bind(address, 1, false)?;
     let address = TcpListener::from(probe).local_addr()?;
-    let group = (0..sockets)
-        .map(|_| listener::bind(address, BACKLOG_CONNECTIONS, true).map(TcpListener::from));
-    Ok((address, group.collect::<io::Result<_>>()?))
+    let sockets = (0..group.sockets)
+        .map(|_| listener::bind(address, group.backlog_connections, true).map(TcpListener::from));
+    Ok((address, sockets.collect::<io::Result<_>>()?))
 }
 
 #[cfg(test)]
@@ -89,11 +94,18 @@ mod tests {
 
     const ANY: &str = "127.0.0.1:0";
 
+    fn group(sockets: usize) -> Group {
+        Group {
+            sockets,
+            backlog_connections: 16,
+        }
+    }
+
     #[test]
     fn a_group_shares_one_port() {
         let (address, group) = bind(
             ANY.parse().expect("an address"),
-            3,
+            group(3),
             Port::Preferred,
             "--listen",
         )
@@ -110,13 +122,13 @@ mod tests {
     fn a_preferred_port_in_use_gives_the_next_free_one() {
         let (taken, _hold) = bind(
             ANY.parse().expect("an address"),
-            1,
+            group(1),
             Port::Preferred,
             "--listen",
         )
         .expect("binds");
         let (given, _group) =
-            bind(taken, 1, Port::Preferred, "--listen").expect("another port is free");
+            bind(taken, group(1), Port::Preferred, "--listen").expect("another port is free");
         assert!(given.port() > taken.port());
     }
 
@@ -124,12 +136,12 @@ mod tests {
     fn an_insisted_port_in_use_is_refused_with_the_flag_to_type() {
         let (taken, _hold) = bind(
             ANY.parse().expect("an address"),
-            1,
+            group(1),
             Port::Preferred,
             "--listen",
         )
         .expect("binds");
-        let error = bind(taken, 1, Port::Insisted, "--listen")
+        let error = bind(taken, group(1), Port::Insisted, "--listen")
             .expect_err("the port is taken")
             .to_string();
         assert!(

@@ -17,6 +17,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,12 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 pub use child::EXIT_UNUSABLE;
-use child::{Fate, Plan, Supervised};
+use child::{Fate, Passed, Plan, Supervised};
+use listeners::Group;
 pub use listeners::Port;
 
 use crate::data_dir;
+use crate::gateway::SIBLING;
 use crate::settings::Settings;
 use crate::signals::Told;
 
@@ -114,8 +117,10 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
 /// The sockets that outlive every process.
 #[derive(Debug)]
 struct Sockets {
-    gateway: Vec<TcpListener>,
-    http: TcpListener,
+    /// For each gateway, one for each of its shards, all on one port: the kernel spreads visitors over them. They are
+    /// handed from a gateway to its successor, with whoever waits there.
+    gateways: Vec<Vec<Arc<TcpListener>>>,
+    http: Arc<TcpListener>,
     /// One address for each gateway, so that each can be asked for its figures. They bind it themselves, shared:
     /// a successor has it beside the one that drains.
     admin: Vec<SocketAddr>,
@@ -134,15 +139,17 @@ impl Sockets {
             None => (everywhere(default), Port::Preferred),
         };
         let (address, port) = wish(arguments.listen, settings.gateway.listen);
-        let (bound, gateway) = listeners::bind(
-            address,
-            usize::from(settings.gateway.shards),
-            port,
-            "--listen",
-        )?;
+        let shards = usize::from(settings.gateway.shards);
+        let group = |sockets| Group {
+            sockets,
+            backlog_connections: settings.gateway.listen_backlog,
+        };
+        let group_of_all = group(shards * settings.up.gateways);
+        let (bound, sockets) = listeners::bind(address, group_of_all, port, "--listen")?;
+        let sockets: Vec<Arc<TcpListener>> = sockets.into_iter().map(Arc::new).collect();
         settings.gateway.listen = bound;
         let (address, port) = wish(arguments.http_listen, settings.backend.http_listen);
-        let (bound, mut http) = listeners::bind(address, 1, port, "--http-listen")?;
+        let (bound, mut http) = listeners::bind(address, group(1), port, "--http-listen")?;
         settings.backend.http_listen = bound;
         // Figures stay on this machine, whatever --lan opens.
         let mut admin = Vec::new();
@@ -154,7 +161,7 @@ impl Sockets {
                 } else {
                     Port::Preferred
                 };
-                let (bound, _none) = listeners::bind(address, 0, port, "--admin-listen")?;
+                let (bound, _none) = listeners::bind(address, group(0), port, "--admin-listen")?;
                 if admin.is_empty() {
                     settings.gateway.admin_listen = Some(bound);
                 }
@@ -164,25 +171,32 @@ impl Sockets {
         }
         settings.backend.ws_port = settings.gateway.listen.port();
         Ok(Self {
-            http: http.pop().context("no socket was bound")?,
+            http: Arc::new(http.pop().context("no socket was bound")?),
             admin,
-            gateway,
+            gateways: sockets.chunks(shards).map(<[_]>::to_vec).collect(),
         })
     }
 
-    fn for_gateway(&self) -> Result<Vec<TcpListener>> {
-        let copies = self.gateway.iter().map(TcpListener::try_clone);
-        copies
-            .collect::<Result<_, _>>()
-            .context("cannot duplicate a listening socket")
+    /// What the gateway at this place gets: its own, and its siblings', where it helps.
+    fn for_gateway(&self, place: usize) -> Vec<Passed> {
+        let named = |sockets: &[Arc<TcpListener>], name| -> Vec<Passed> {
+            let sockets = sockets.iter().cloned();
+            sockets.map(|socket| Passed { socket, name }).collect()
+        };
+        let mut passed = named(&self.gateways[place], "gateway");
+        for (other, sockets) in self.gateways.iter().enumerate() {
+            if other != place {
+                passed.extend(named(sockets, SIBLING));
+            }
+        }
+        passed
     }
 
-    fn for_backend(&self) -> Result<Vec<TcpListener>> {
-        Ok(vec![
-            self.http
-                .try_clone()
-                .context("cannot duplicate a listening socket")?,
-        ])
+    fn for_backend(&self) -> Vec<Passed> {
+        vec![Passed {
+            socket: Arc::clone(&self.http),
+            name: "http",
+        }]
     }
 }
 
@@ -210,7 +224,7 @@ impl Fleet {
         self.backend = Some(Supervised::start(self.plan(
             "backend".to_owned(),
             "backend",
-            self.sockets.for_backend()?,
+            self.sockets.for_backend(),
         ))?);
         self.start_gateways(gateways)
     }
@@ -221,7 +235,7 @@ impl Fleet {
             let mut plan = self.plan(
                 format!("gateway-{}", self.born),
                 "gateway",
-                self.sockets.for_gateway()?,
+                self.sockets.for_gateway(place),
             );
             if let Some(address) = self.sockets.admin.get(place) {
                 plan.arguments
@@ -232,7 +246,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn plan(&self, name: String, command: &str, listeners: Vec<TcpListener>) -> Plan {
+    fn plan(&self, name: String, command: &str, listeners: Vec<Passed>) -> Plan {
         let arguments = vec![
             "--config".to_owned(),
             self.resolved.display().to_string(),
