@@ -162,8 +162,7 @@ export class Tidegate {
         return emitter.emit('receipt', value);
       case 'typing_notice': return emitter.emit('typing', value);
       case 'queue_update':
-        this.known.queue(value);
-        return emitter.emit('queue', value);
+        return this.known.queue(value).forEach((update) => emitter.emit('queue', update));
       case 'presence':
         this.commands.answer(value);
         return emitter.emit('presence', value);

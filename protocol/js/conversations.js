@@ -1,6 +1,7 @@
 // What is known of each conversation: the newest ConversationState, with marks and messages that came after it.
 
 import { CONVERSATIONS_MAX } from './limits.js';
+import { placeOf } from './queue.js';
 
 const MARKS = ['visitor_delivered', 'visitor_read', 'agent_delivered', 'agent_read'];
 const LAST_TEXT_CHARS_MAX = 120;
@@ -59,9 +60,18 @@ export class Conversations {
     state[`${side}_read`] = Math.max(state[`${side}_read`], read);
   }
 
-  queue({ conversation, position, eta_ms }) {
-    const state = this.states.get(conversation);
-    if (state) Object.assign(state, { position, eta_ms });
+  /** What the queue's numbers say of each conversation of ours that waits in it; an agent's are handed on as they are. */
+  queue(update) {
+    if (update.marks.length === 0) return [update];
+    const mine = [];
+    for (const state of this.states.values()) {
+      const position = state.status === 'waiting' && state.queue_ticket ? placeOf(state.queue_ticket, update.marks) : 0;
+      if (position === 0) continue;
+      state.position = position;
+      state.eta_ms = position * update.each_ms;
+      mine.push({ ...update, conversation: state.conversation, position, eta_ms: state.eta_ms });
+    }
+    return mine;
   }
 
   /** The newest thing said. */

@@ -115,7 +115,9 @@ export interface QueueUpdate {
   /** 0 = unknown. */
   eta_ms: number;
   waiting: number; agents_online: number; longest_wait_ms: number;
+  /** What `position` was found by; empty for agents. */
   marks: QueueMark[];
+  /** Measured time from one served to the next; 0 = unknown. */
   each_ms: number;
 }
 export interface QueueMark { place: number; ticket: number }

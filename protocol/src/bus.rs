@@ -35,6 +35,11 @@ pub const CLOSED: u16 = 3;
 pub const ECHO: u16 = 4;
 /// To the gateway: one envelope to one connection.
 pub const ENVELOPE_DOWN: u16 = 16;
+/// In the flags of an [`ENVELOPE_DOWN`], beside the kind: from this envelope on the connection hears what is broadcast to
+/// those in the queue ([`BroadcastFilter::queued`]).
+pub const JOINS_QUEUE: u16 = 1 << 8;
+/// The same, the end of it.
+pub const LEAVES_QUEUE: u16 = 1 << 9;
 /// To the gateway: one envelope to many connections of this shard.
 pub const MULTICAST: u16 = 17;
 /// To the gateway: one envelope to every connection of this shard that a filter matches.
@@ -183,8 +188,10 @@ pub struct MulticastTarget {
 pub struct BroadcastFilter {
     /// Bit n: role n of the schema gets it.
     pub role_mask: u8,
+    /// 1: only connections that wait in the queue for an agent ([`JOINS_QUEUE`]). 0: whether they do or not.
+    pub queued: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Only visitors of this widget; 0 = of any.
     pub widget: u32,
 }

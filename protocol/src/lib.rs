@@ -13,6 +13,7 @@ pub mod id; //       128-bit, time-ordered ids
 pub mod limits; //   every maximum on either wire, with compile-time relations between them
 pub mod message; //  every message as a plain struct, and its encoder
 pub mod names; //    the snake_case names of the schema's enumerations
+pub mod queue; //    where one stands in the queue for an agent
 pub mod token;
 pub mod ws; //       RFC 6455: handshake, frames, masking, UTF-8, messages //    signed tokens: who a connection belongs to //    fb and json, to and from the one internal form
 

@@ -362,7 +362,14 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             };
             let mut builder = std::mem::take(&mut self.builder);
             let payload = welcome.encode(&mut builder);
-            self.answer(address, Kind::Welcome, engine.view_us(), payload);
+            let flags = u16::from(Kind::Welcome as u8) | queue_flags(engine, address);
+            self.answer_record(
+                address,
+                bus::ENVELOPE_DOWN,
+                flags,
+                engine.view_us(),
+                payload,
+            );
             self.builder = builder;
         }
         for resume in resumes {
@@ -513,7 +520,8 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 let conversation = engine.conversations().at(key);
                 let mine = asks.is_none_or(|asks| conversation.side_of(asks.principal).is_some());
                 let payload = engine.state_of(key, request, mine).encode(&mut builder);
-                self.answer(to, Kind::ConversationState, engine.view_us(), payload);
+                let flags = u16::from(Kind::ConversationState as u8) | queue_flags(engine, to);
+                self.answer_record(to, bus::ENVELOPE_DOWN, flags, engine.view_us(), payload);
             }
             About::Agent(id) => {
                 if let Some(presence) = engine.presence_of(id, request) {
@@ -597,7 +605,18 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
 
     /// Writes an envelope if there is room for it. A gateway that is gone takes everything.
     pub(super) fn offer(&mut self, to: Address, kind: Kind, at_us: u64, payload: &[u8]) -> Sent {
-        let header = header(to, bus::ENVELOPE_DOWN, u16::from(kind as u8), at_us);
+        self.offer_flagged(to, u16::from(kind as u8), at_us, payload)
+    }
+
+    /// The same, with flags beside the kind.
+    pub(super) fn offer_flagged(
+        &mut self,
+        to: Address,
+        flags: u16,
+        at_us: u64,
+        payload: &[u8],
+    ) -> Sent {
+        let header = header(to, bus::ENVELOPE_DOWN, flags, at_us);
         let Some((port, producer)) = self.port_of(to.gateway, usize::from(to.shard)) else {
             return Sent::Yes;
         };
@@ -625,18 +644,18 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             }
         }
     }
+}
 
-    /// Offers a transient envelope to one connection; false when it was dropped.
-    pub(crate) fn offer_transient(
-        &mut self,
-        to: Address,
-        kind: Kind,
-        at_us: u64,
-        payload: &[u8],
-    ) -> bool {
-        let sent = self.offer(to, kind, at_us, payload) == Sent::Yes;
-        self.tally.transient_dropped += u64::from(!sent);
-        sent
+/// What the gateway has to know of a visitor beside a state or a Welcome: whether the queue's numbers are for them.
+pub(super) fn queue_flags(engine: &Engine, to: Address) -> u16 {
+    let connections = engine.connections();
+    let Some(found) = connections.at(to).and_then(|key| connections.get(key)) else {
+        return 0;
+    };
+    match found.role.side() {
+        Side::Agent => 0,
+        Side::Visitor if engine.waits_in_queue(found.principal, found.widget) => bus::JOINS_QUEUE,
+        Side::Visitor => bus::LEAVES_QUEUE,
     }
 }
 

@@ -8,6 +8,7 @@ use super::cold::{ColdPage, ColdReader, ColdRequest};
 use super::delivery::{Follow, receipt_bit};
 use super::link::Gateways;
 use super::port::Sent;
+use super::publish::queue_flags;
 use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
 use crate::engine::kinds::Side;
@@ -149,7 +150,8 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             let payload = engine
                 .state_of(follow.conversation, 0, !follow.leaving)
                 .encode(builder);
-            return self.offer(address, Kind::ConversationState, engine.view_us(), payload);
+            let flags = u16::from(Kind::ConversationState as u8) | queue_flags(engine, address);
+            return self.offer_flagged(address, flags, engine.view_us(), payload);
         }
         for side in [Side::Visitor, Side::Agent] {
             if follow.receipts & receipt_bit(side) != 0 {

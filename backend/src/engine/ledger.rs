@@ -101,6 +101,7 @@ impl Engine {
     /// Ends a turn: the ledger goes into the WriteSet of what moved it. Called after the last input, before the
     /// commit.
     pub fn end_turn(&mut self, out: &mut Output) {
+        self.rate.end_turn(!self.queue.is_empty(), self.now_us);
         if self.ledger != self.ledger_written {
             self.ledger_written = self.ledger;
             out.writes.ledger = Some(LedgerRow {

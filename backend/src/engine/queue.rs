@@ -3,6 +3,14 @@
 //! Two parts. `head`: conversations that had an agent and lost them, the one opened first in front. `tail`: all
 //! others, in the order in which they came. A place in the tail is a number that never changes; a Fenwick tree counts
 //! the places still taken in front of it, so that one leaving costs O(log n) however long the queue is.
+//!
+//! Nobody is told of each step of the others. Everybody who waits knows their ticket ([`ticket_of`]), which never changes
+//! while they wait and is not given twice; and everybody hears the same few *marks*, which ticket stands at which
+//! place ([`Queue::marks`]): the first [`MARKED_ONE_BY_ONE`] places, then each power of two, then the last. Whose ticket
+//! is a mark's stands exactly there. Anybody else stands between two marks and takes the share of their distance that
+//! their ticket has of it, which is wrong by fewer places than lie between the marks, and by no more than as many as
+//! left between them. So the place is exact for those who are almost there and for whoever no one around has left,
+//! and rough only far behind.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,6 +22,23 @@ pub enum Place {
     /// In the tail part, under this number.
     Tail(u64),
 }
+
+/// Orders of those who lost their agent are below all others: this, and when their conversation began.
+pub const HEAD_ORDER_BASE: i64 = -(1 << 60);
+
+/// What a conversation's visitor finds their place by: grows along the queue, survives a restart, is never 0. Orders of the
+/// tail are times, µs; those of the head are made of times, too, and halved, which puts them before the tail.
+#[must_use]
+pub const fn ticket_of(order: i64) -> u64 {
+    if order < 0 {
+        (order - HEAD_ORDER_BASE).unsigned_abs() / 2
+    } else {
+        order.unsigned_abs()
+    }
+}
+
+/// Places from the front that have a mark each.
+pub const MARKED_ONE_BY_ONE: u32 = 4;
 
 /// Keys of waiting conversations.
 #[derive(Debug, Default)]
@@ -96,6 +121,43 @@ impl Queue {
         }
     }
 
+    /// Places and who stands there, for [`message::QueueMark`](tidegate_protocol::message::QueueMark): O(log n) of them.
+    pub fn marks(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let len = self.len();
+        let powers = (0..u32::BITS).map(|bit| 1_u32 << bit);
+        let marked =
+            (1..MARKED_ONE_BY_ONE).chain(powers.filter(|&place| place >= MARKED_ONE_BY_ONE));
+        marked
+            .take_while(move |&place| place < len)
+            .chain((len > 0).then_some(len))
+            .filter_map(|place| Some((place, self.at(place)?)))
+    }
+
+    /// Who stands at this place; 1 = next.
+    #[must_use]
+    pub fn at(&self, place: u32) -> Option<u32> {
+        let head = u32::try_from(self.head.len()).unwrap_or(u32::MAX);
+        let Some(in_tail) = place.checked_sub(head).filter(|&in_tail| in_tail > 0) else {
+            let index = usize::try_from(place.checked_sub(1)?).ok()?;
+            return self.head.iter().nth(index).map(|&(_, key)| key);
+        };
+        if in_tail > self.tail_taken {
+            return None;
+        }
+        // The first number up to which so many places are taken.
+        let (mut low, mut high) = (self.base, self.base + self.tail.len() as u64 - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.taken_up_to(middle) < in_tail {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let index = usize::try_from(low - self.base).ok()?;
+        self.tail.get(index).copied().flatten()
+    }
+
     /// Who is next.
     #[must_use]
     pub fn front(&self) -> Option<u32> {
@@ -166,46 +228,6 @@ impl Queue {
     }
 }
 
-/// Assignments that the rate is measured over.
-const SAMPLES_MAX: usize = 64;
-/// Older assignments say nothing about now.
-const SAMPLE_AGE_US_MAX: u64 = 15 * 60 * 1_000_000;
-
-/// How fast the queue is served, measured.
-#[derive(Debug, Default)]
-pub struct ServiceRate {
-    served_at_us: VecDeque<u64>,
-}
-
-impl ServiceRate {
-    /// One left the queue to an agent.
-    pub fn served(&mut self, now_us: u64) {
-        if self.served_at_us.len() == SAMPLES_MAX {
-            self.served_at_us.pop_front();
-        }
-        self.served_at_us.push_back(now_us);
-    }
-
-    /// What the one at this position may expect; 0 = unknown (fewer than two served in 15 minutes).
-    #[must_use]
-    pub fn eta_ms(&self, position: u32, now_us: u64) -> u32 {
-        let fresh = now_us.saturating_sub(SAMPLE_AGE_US_MAX);
-        let mut samples = self.served_at_us.iter().filter(|&&at| at >= fresh);
-        let Some(&first) = samples.next() else {
-            return 0;
-        };
-        let intervals = samples.count() as u64;
-        if intervals == 0 {
-            return 0;
-        }
-        // A standstill counts: the time since the last one is part of the measure once it is the longest.
-        let until_last = self.served_at_us.back().map_or(0, |last| last - first) / intervals;
-        let until_now = now_us.saturating_sub(first) / (intervals + 1);
-        let each_us = until_last.max(until_now).max(1_000);
-        u32::try_from(u64::from(position).saturating_mul(each_us) / 1_000).unwrap_or(u32::MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -254,25 +276,55 @@ mod tests {
                     Op::Remove(_) | Op::TakeFront => prop_assert!(queue.is_empty()),
                 }
                 prop_assert_eq!(queue.iter().collect::<Vec<_>>(), naive.iter().map(|&(_, key)| key).collect::<Vec<_>>());
-                for (index, &(place, key)) in naive.iter().enumerate() {
-                    prop_assert_eq!(queue.position(place, key) as usize, index + 1);
+                for (index, &(place, key)) in (1_u32..).zip(&naive) {
+                    prop_assert_eq!(queue.position(place, key), index);
+                    prop_assert_eq!(queue.at(index), Some(key));
                 }
+                prop_assert_eq!(queue.at(queue.len() + 1), None);
+                prop_assert_eq!(queue.at(0), None);
             }
         }
     }
 
     #[test]
-    fn the_estimate_follows_the_measured_rate_and_is_unknown_without_one() {
-        let mut rate = ServiceRate::default();
-        assert_eq!(rate.eta_ms(3, 0), 0);
-        for second in 0..10_u64 {
-            rate.served(second * 1_000_000);
-        }
-        assert_eq!(rate.eta_ms(3, 9_000_000), 3_000);
-        assert!(
-            rate.eta_ms(3, 60_000_000) > 10_000,
-            "a standstill lengthens it"
+    fn marks_name_the_first_places_the_powers_of_two_and_the_last() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.marks().count(), 0);
+        let places: Vec<Place> = (0..100).map(|key| queue.push_back(key)).collect();
+        let marks: Vec<_> = queue.marks().collect();
+        assert_eq!(
+            marks,
+            [
+                (1, 0),
+                (2, 1),
+                (3, 2),
+                (4, 3),
+                (8, 7),
+                (16, 15),
+                (32, 31),
+                (64, 63),
+                (100, 99)
+            ]
         );
-        assert_eq!(rate.eta_ms(3, SAMPLE_AGE_US_MAX * 2), 0);
+        queue.remove(places[0], 0);
+        queue.push_head(7, 500);
+        queue.remove(places[9], 9);
+        let marks: Vec<_> = queue.marks().collect();
+        assert_eq!(marks[..5], [(1, 500), (2, 1), (3, 2), (4, 3), (8, 7)]);
+        assert_eq!(marks[5..], [(16, 16), (32, 32), (64, 64), (99, 99)]);
+    }
+
+    #[test]
+    fn tickets_grow_along_the_queue_also_from_its_head_to_its_tail() {
+        let opened = [1_700_000_000_000_000_i64, 1_700_000_000_900_000];
+        let orders = [
+            HEAD_ORDER_BASE + opened[0],
+            HEAD_ORDER_BASE + opened[1],
+            opened[0] + 5,
+            opened[1] + 5,
+        ];
+        let tickets = orders.map(ticket_of);
+        assert!(tickets.is_sorted() && tickets[0] > 0, "{tickets:?}");
+        assert!(tickets[3] < 1 << 53, "JavaScript counts so far");
     }
 }

@@ -9,12 +9,10 @@ use super::effect::{Effect, Output};
 use super::kinds::{CloseReason, Role, Status, SystemEvent};
 use super::loaded::Pending;
 use super::marks::Marks;
+use super::queue::HEAD_ORDER_BASE;
 use super::rows::{ConversationRow, OutboxRow};
 use super::sending::Who;
 use super::table::{Event, Step, step};
-
-/// Orders of those who lost their agent are below all others.
-const HEAD_ORDER_BASE: i64 = -(1 << 60);
 
 impl Engine {
     /// A new conversation, at the end of the queue.
@@ -104,7 +102,7 @@ impl Engine {
     /// Waiting → Chatting.
     pub(crate) fn assign(&mut self, key: ConversationKey, agent: Id, out: &mut Output) {
         self.leave_queue(key);
-        self.rate.served(self.now_us);
+        self.rate.assigned(self.now_us);
         self.conversations
             .set_status(key, Status::Chatting, CloseReason::None);
         self.give(key, agent, SystemEvent::AgentJoined, out);
@@ -177,6 +175,7 @@ impl Engine {
         if let Some(agent) = self.conversations.at(key).row.agent {
             self.agents.take(agent, key.0);
             self.presence_dirty.insert(agent);
+            self.rate.freed();
         }
         self.conversations.set_status(key, Status::Closed, reason);
         let now_us = self.now_us;

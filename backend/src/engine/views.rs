@@ -6,6 +6,7 @@ use super::Engine;
 use super::command::{AgentView, ConversationView};
 use super::conversation::{Conversation, ConversationKey};
 use super::kinds::{CloseReason, Reason, Side, Status};
+use super::queue::ticket_of;
 use crate::app::live_view::{Counters, LiveView};
 
 impl Engine {
@@ -69,7 +70,7 @@ impl Engine {
             last_at_us: conversation.last_at_us,
             page: &row.page,
             mine,
-            queue_ticket: 0,
+            queue_ticket: conversation.place.map_or(0, |_| ticket_of(row.queue_order)),
         }
     }
 
@@ -149,19 +150,36 @@ impl Engine {
         })
     }
 
-    /// The queue as agents see it (`position` 0), or as the one at a position sees it.
+    /// The queue as everybody hears of it; with `marks` for those who wait in it, without for agents.
     #[must_use]
-    pub fn queue_update(&self, conversation: Id, position: u32) -> message::QueueUpdate<'static> {
-        let longest_wait_ms = u32::try_from(self.longest_wait_ms()).unwrap_or(u32::MAX);
+    pub fn queue_update<'a>(&self, marks: &'a [message::QueueMark]) -> message::QueueUpdate<'a> {
+        let each_ms = self.eta_ms(1);
         message::QueueUpdate {
-            conversation,
-            position,
-            eta_ms: self.eta_ms(position.max(1)),
+            eta_ms: self.eta_ms(self.queue.len() + 1),
             waiting: self.queue.len(),
             agents_online: self.agents.online(),
-            longest_wait_ms,
+            longest_wait_ms: u32::try_from(self.longest_wait_ms()).unwrap_or(u32::MAX),
+            marks,
+            each_ms,
             ..message::QueueUpdate::default()
         }
+    }
+
+    /// Which tickets stand at which places of the queue: see [`super::queue`].
+    #[must_use]
+    pub fn queue_marks(&self) -> Vec<message::QueueMark> {
+        let mark = |(place, key)| message::QueueMark {
+            place,
+            ticket: ticket_of(self.conversations.at(ConversationKey(key)).row.queue_order),
+        };
+        self.queue.marks().map(mark).collect()
+    }
+
+    /// Whether this visitor waits in the queue, so that its numbers concern them.
+    #[must_use]
+    pub fn waits_in_queue(&self, visitor: Id, widget: u32) -> bool {
+        let open = self.conversations.open_of(visitor, widget);
+        open.is_some_and(|key| self.is_waiting(key))
     }
 
     fn longest_wait_ms(&self) -> u64 {

@@ -143,9 +143,9 @@ pub enum Event {
         /// Everything up to here.
         read: u64,
     },
-    /// A place in the queue for an agent, or (nil conversation) the queue.
+    /// The visitor's place in the queue for an agent.
     Queue {
-        /// Which, or nil.
+        /// Which conversation waits.
         conversation: Id,
         /// 1 = next.
         position: u32,

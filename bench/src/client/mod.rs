@@ -109,6 +109,8 @@ pub struct Client {
     settings: Arc<Settings>,
     token: Box<str>,
     ticket: Box<str>,
+    /// The conversation that waits in the queue, and its ticket there.
+    queued: Option<(Id, u64)>,
     random: fastrand::Rng,
     link: Link,
     wire: Wire,
@@ -130,6 +132,7 @@ impl Client {
             settings,
             token: token.into(),
             ticket: "".into(),
+            queued: None,
             random: fastrand::Rng::with_seed(seed),
             link: Link::new(),
             wire: Wire::None,

@@ -2,6 +2,7 @@
 
 use tidegate_protocol::close;
 use tidegate_protocol::envelope::BatchReader;
+use tidegate_protocol::queue::place_of;
 use tidegate_protocol::ws::client::ClientError;
 use tidegate_protocol::ws::encoder::append_client_frame;
 use tidegate_protocol::ws::{CloseFrame, Incoming, MessageReader, Opcode, Peer};
@@ -171,11 +172,19 @@ impl Client {
                 delivered: receipt.delivered(),
                 read: receipt.read(),
             }),
-            View::QueueUpdate(queue) => events.push(Event::Queue {
-                conversation: queue.conversation().into(),
-                position: queue.position(),
-                waiting: queue.waiting(),
-            }),
+            View::QueueUpdate(queue) => {
+                let marks = queue.marks().into_iter().flatten();
+                let marks = marks.map(|mark| (mark.place(), mark.ticket()));
+                if let Some((conversation, ticket)) = self.queued
+                    && let Some(position) = place_of(ticket, marks)
+                {
+                    events.push(Event::Queue {
+                        conversation,
+                        position,
+                        waiting: queue.waiting(),
+                    });
+                }
+            }
             View::Presence(presence) => {
                 events.push(Event::Presence {
                     agent: presence.agent().into(),
@@ -241,7 +250,9 @@ impl Client {
         self.streams.welcomed(side);
         for resumed in welcome.conversations().into_iter().flatten() {
             if let Some(state) = resumed.state() {
-                events.push(Event::State(Box::new(state_of(&state))));
+                let told = state_of(&state);
+                self.note_queued(&told, state.queue_ticket());
+                events.push(Event::State(Box::new(told)));
                 self.streams.resumed(&state, resumed.recovered(), events);
             }
         }
@@ -253,10 +264,20 @@ impl Client {
         let told = state_of(state);
         let takes_part =
             told.mine && (told.visitor == self.principal || told.agent == self.principal);
+        self.note_queued(&told, state.queue_ticket());
         exchange.events.push(Event::State(Box::new(told)));
         self.streams
             .state(state, takes_part, now_us, &mut exchange.events);
         self.done(state.request(), exchange);
+    }
+
+    /// Keeps the ticket by which the queue's marks tell the place.
+    fn note_queued(&mut self, told: &State, queue_ticket: u64) {
+        if told.visitor == self.principal && queue_ticket > 0 {
+            self.queued = Some((told.conversation, queue_ticket));
+        } else if self.queued.is_some_and(|(id, _)| id == told.conversation) {
+            self.queued = None;
+        }
     }
 
     fn done(&mut self, request: u64, exchange: &mut Exchange) {

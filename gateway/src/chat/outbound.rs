@@ -154,6 +154,11 @@ impl Chat {
         if kind == Kind::Message {
             peer.expects_ack(moment(io.now()));
         }
+        if header.flags & bus::JOINS_QUEUE != 0 {
+            peer.flags.set(Flags::IN_QUEUE);
+        } else if header.flags & bus::LEAVES_QUEUE != 0 {
+            peer.flags.clear(Flags::IN_QUEUE);
+        }
         let (codec, principal, role) = (peer.codec, peer.principal, peer.role);
         let id = self.link.id(header.slot, header.generation);
         let outcome = self
@@ -315,5 +320,6 @@ fn is_meant(filter: &BroadcastFilter, peer: &Peer) -> bool {
     let role_bit = 1_u8.checked_shl(u32::from(peer.role.0)).unwrap_or(0);
     peer.phase == Phase::Open
         && filter.role_mask & role_bit != 0
+        && (filter.queued == 0 || peer.flags.has(Flags::IN_QUEUE))
         && (filter.widget == 0 || peer.is_staff() || filter.widget == peer.widget)
 }

@@ -105,6 +105,8 @@ impl Flags {
     pub const ENDED_BY_BACKEND: Flags = Flags(32);
     /// Silence ended it.
     pub const TIMED_OUT: Flags = Flags(64);
+    /// It waits in the queue for an agent, as the backend said.
+    pub const IN_QUEUE: Flags = Flags(128);
 
     /// Whether all of `flags` are set.
     pub fn has(self, flags: Flags) -> bool {

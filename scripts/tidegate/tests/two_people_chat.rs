@@ -17,8 +17,12 @@ fn a_question_is_queued_assigned_answered_ticked_and_closed() {
     let asked = visitor.socket.until("send_result");
     assert_eq!(asked["outcome"], "accepted", "{asked}");
     let chat = conversation(&asked);
-    let place = visitor.socket.until("queue_update");
-    assert_eq!(place["position"], 1, "{place}");
+    let queue = visitor.socket.until("queue_update");
+    assert_eq!(queue["marks"][0]["place"], 1, "{queue}");
+    assert_eq!(
+        queue["marks"][0]["ticket"], state["queue_ticket"],
+        "{queue} {state}"
+    );
 
     // An agent comes and gets the conversation, with the question.
     let mut agent = Person::agent(&stage, "00000000000000b1");

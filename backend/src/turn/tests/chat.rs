@@ -196,6 +196,15 @@ fn twenty_starts_at_once_end_in_one_conversation() {
     assert_eq!(stage.ledger().to_agent.accepted, 13);
 }
 
+/// What the queue's update says when these tickets stand at these places.
+fn marks(places: &[u64], tickets: &[u64]) -> Vec<(u64, u64)> {
+    places
+        .iter()
+        .copied()
+        .zip(tickets.iter().copied())
+        .collect()
+}
+
 #[test]
 fn visitors_wait_in_order_and_hear_their_place() {
     let mut stage = Stage::new();
@@ -207,10 +216,13 @@ fn visitors_wait_in_order_and_hear_their_place() {
         stage.settle();
     }
     stage.pass(1_000);
+    let mut tickets = Vec::new();
     for (index, visitor) in (1..).zip(&visitors) {
-        let update = stage.take(visitor, "queue_update").pop().unwrap();
-        assert_eq!(number(&update, "position"), index);
+        let state = stage.take(visitor, "conversation_state").pop().unwrap();
+        assert_eq!(number(&state, "position"), index);
+        tickets.push(number(&state, "queue_ticket"));
     }
+    assert_eq!(stage.newest_marks(), marks(&[1, 2, 3, 4, 5], &tickets));
     stage
         .ask(HttpCommand::PutAgent {
             agent: agent_row(3, Role::Agent, 2),
@@ -229,11 +241,9 @@ fn visitors_wait_in_order_and_hear_their_place() {
         "{given:?}"
     );
     assert_eq!(
-        number(
-            &stage.take(&visitors[2], "queue_update").pop().unwrap(),
-            "position"
-        ),
-        1
+        stage.newest_marks(),
+        marks(&[1, 2, 3], &tickets[2..]),
+        "the first two are served"
     );
     let HttpAnswer::Conversation(view) = stage
         .ask(HttpCommand::FindOpen {
@@ -244,6 +254,56 @@ fn visitors_wait_in_order_and_hear_their_place() {
         panic!("a conversation")
     };
     assert_eq!((view.position, view.status), (3, Status::Waiting));
+}
+
+#[test]
+fn however_many_wait_one_who_leaves_costs_one_record_for_all() {
+    let mut stage = Stage::new();
+    let visitors: Vec<_> = (1..=300).map(|v| stage.visitor(v, 1)).collect();
+    for visitor in &visitors {
+        stage.enter(visitor);
+        stage.send(visitor, 1, Id::ABSENT, "hello");
+    }
+    stage.pass(1_000);
+    let state = stage
+        .take(&visitors[9], "conversation_state")
+        .pop()
+        .unwrap();
+    for visitor in &visitors {
+        stage.take_all(visitor);
+    }
+    stage.broadcasts.clear();
+    stage.command(&visitors[9], close_command(id(&state, "conversation")));
+    stage.pass(300);
+    let told = stage.broadcasts.len();
+    assert!(
+        (1..=4).contains(&told),
+        "{told} broadcasts, to agents and to those who wait"
+    );
+    let heard = visitors
+        .iter()
+        .filter(|visitor| !stage.take_all(visitor).is_empty());
+    assert_eq!(heard.count(), 1, "only who left hears of it in person");
+    let marks = stage.newest_marks();
+    let places: Vec<u64> = marks.iter().map(|&(place, _)| place).collect();
+    assert_eq!(places, [1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 299]);
+}
+
+#[test]
+fn a_ticket_in_the_queue_survives_the_death_of_the_backend() {
+    let mut stage = Stage::new();
+    let visitors: Vec<_> = (1..=3).map(|v| stage.visitor(v, 1)).collect();
+    for visitor in &visitors {
+        stage.enter(visitor);
+        stage.send(visitor, 1, Id::ABSENT, "hello");
+        stage.settle();
+    }
+    stage.pass(1_000);
+    let before = stage.newest_marks();
+    stage.restart();
+    stage.broadcasts.clear();
+    stage.pass(6_000);
+    assert_eq!(stage.newest_marks(), before);
 }
 
 #[test]

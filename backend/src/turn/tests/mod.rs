@@ -3,6 +3,7 @@
 mod chat;
 mod delivery;
 mod failures;
+mod reconnects;
 mod replay;
 mod restarts;
 mod retention;

@@ -605,6 +605,18 @@ impl Stage {
             .unwrap_or_default()
     }
 
+    /// Places and tickets of the newest word to all who wait in the queue.
+    pub fn newest_marks(&self) -> Vec<(u64, u64)> {
+        let newest = self.broadcasts.iter().rev().find_map(|(kind, update)| {
+            update["marks"]
+                .as_array()
+                .filter(|_| kind == "queue_update")
+        });
+        let marks = newest.expect("somebody was told");
+        let mark = |mark| (number(mark, "place"), number(mark, "ticket"));
+        marks.iter().map(mark).collect()
+    }
+
     /// Seqs of the Messages that a connection got.
     pub fn seqs(&mut self, client: &Client) -> Vec<u64> {
         self.take(client, "message")

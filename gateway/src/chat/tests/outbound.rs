@@ -6,7 +6,8 @@ use crate::service::{CloseCause, Codec, Service as _, Told};
 use shm_bus::RecordHeader;
 use tidegate_protocol::bus::{
     self, BROADCAST, BroadcastFilter, CLOSE, CLOSED, CloseRecord, ClosedCause, ClosedRecord, DRAIN,
-    MULTICAST, MulticastTarget, multicast_bytes, write_multicast,
+    ENVELOPE_DOWN, JOINS_QUEUE, LEAVES_QUEUE, MULTICAST, MulticastTarget, multicast_bytes,
+    write_multicast,
 };
 use tidegate_protocol::{Kind, fb, message};
 use zerocopy::IntoBytes as _;
@@ -147,6 +148,44 @@ fn a_broadcast_reaches_whom_its_filter_names_and_is_spread_over_turns() {
         200,
         "of another widget are all visitors, and staff has none"
     );
+}
+
+#[test]
+fn the_queues_numbers_reach_those_who_wait_in_it_and_nobody_else() {
+    let mut stage = Stage::new();
+    for slot in 0..4 {
+        stage.greet(id(slot, 1), VISITOR, fb::Role::Visitor);
+    }
+    let tell = |stage: &mut Stage, slot, flag| {
+        let mut builder = flatbuffers::FlatBufferBuilder::new();
+        let state = message::ConversationState::default().encode(&mut builder);
+        let mut header = header(ENVELOPE_DOWN, Kind::ConversationState);
+        (header.slot, header.generation) = (slot, 1);
+        header.flags |= flag;
+        stage.place(header, state);
+    };
+    tell(&mut stage, 1, JOINS_QUEUE);
+    tell(&mut stage, 2, JOINS_QUEUE);
+    tell(&mut stage, 3, 0);
+    tell(&mut stage, 2, LEAVES_QUEUE);
+    stage.turn();
+    for slot in 0..4 {
+        stage.heard(id(slot, 1));
+    }
+    let mut broadcast = BroadcastFilter {
+        role_mask: 1 << fb::Role::Visitor.0,
+        queued: 1,
+        ..Default::default()
+    }
+    .as_bytes()
+    .to_vec();
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    broadcast.extend(message::QueueUpdate::default().encode(&mut builder));
+    stage.place(header(BROADCAST, Kind::QueueUpdate), &broadcast);
+    stage.turn();
+    stage.turn();
+    let heard: Vec<usize> = (0..4).map(|slot| stage.heard(id(slot, 1)).len()).collect();
+    assert_eq!(heard, [0, 1, 0, 0]);
 }
 
 #[test]
