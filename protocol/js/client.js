@@ -9,7 +9,8 @@ import { Link } from './link.js';
 import { Outbox, copyItem } from './outbox.js';
 import { SessionSlot, freshRecord } from './session.js';
 import { Streams } from './streams.js';
-import { LOCALE_BYTES_MAX, PAGE_BYTES_MAX, SEND_ANSWER_MS_MAX, TYPING_MS, UNNAMED_MS_MAX } from './limits.js';
+import { CALM_SPREAD_MS, LOCALE_BYTES_MAX, PAGE_BYTES_MAX, SEND_ANSWER_MS_MAX, TYPING_MS, UNNAMED_MS_MAX, WAIT_SPREAD_MS_MAX,
+  WAIT_SPREAD_PARTS } from './limits.js';
 import { cutUtf8 } from './utf8.js';
 import { SUPERSEDED } from './close.js';
 import { hostOf } from './host.js';
@@ -30,6 +31,7 @@ export class Tidegate {
     this.page = options.page || '';
     this.state = 'idle';
     this.welcome = null;
+    this.wait = null;         // the newest Wait, while in the waiting room
     this.host = hostOf(options);
     this.clock = this.host.clock;
     this.emitter = new Emitter();
@@ -48,6 +50,7 @@ export class Tidegate {
       state: (change) => this.changeState(change),
       closed: (event) => this.closed(event),
       failed: (event) => this.emitter.emit('error', event),
+      patience_ms: () => this.patience_ms(),
     });
     this.streams = new Streams(this.clock, {
       deliver: (message) => this.deliver(message),
@@ -131,9 +134,17 @@ export class Tidegate {
       family: this.options.family || 'h5',
       locale: cutUtf8(this.options.locale || '', LOCALE_BYTES_MAX),
       cursors: this.streams.cursors(),
-      ticket: record.ticket,
+      ticket: record.ticket || this.options.ticket || '',
       page: cutUtf8(this.page, PAGE_BYTES_MAX),
     };
+  }
+
+  /** For how long nobody misses this connection: a crowd that lost its gateway comes back spread over it. */
+  patience_ms() {
+    if (this.wait) return Math.min(this.wait.eta_ms / WAIT_SPREAD_PARTS, WAIT_SPREAD_MS_MAX);
+    const agent = this.welcome !== null && this.welcome.role !== 'visitor';
+    const chats = [...this.known.states.values()].some(({ status }) => status === 'chatting');
+    return agent || chats || this.box.items.length > 0 ? 0 : CALM_SPREAD_MS;
   }
 
   lost() {
@@ -175,6 +186,7 @@ export class Tidegate {
 
   welcomed(welcome) {
     this.welcome = welcome;
+    this.wait = null;
     const states = welcome.conversations.filter(({ state }) => state !== null);
     for (const { state } of states) this.known.put(state);
     if (this.known.expect(new Set(states.map(({ state }) => state.conversation)))) {
@@ -199,9 +211,11 @@ export class Tidegate {
   keepTicket(ticket) {
     this.slot.record.ticket = ticket;
     this.box.save();
+    this.emitter.emit('ticket', { ticket });
   }
 
   waits(wait) {
+    this.wait = wait;
     this.keepTicket(wait.ticket);
     this.link.waiting();
     this.emitter.emit('wait', wait);
@@ -243,6 +257,7 @@ export class Tidegate {
     if (conversation) checkId(conversation);
     const item = this.box.add(text, conversation, this.clock.now());
     this.typingSaid.delete(conversation);
+    this.link.hurry();
     this.pump();
     return copyItem(item);
   }
@@ -299,6 +314,7 @@ export class Tidegate {
 
   command(request) {
     for (const id of [request.conversation, request.agent]) if (id) checkId(id);
+    this.link.hurry();
     return this.commands.ask(request);
   }
 

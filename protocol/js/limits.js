@@ -35,6 +35,12 @@ export const HEARTBEAT_MS_MAX = 600_000;
 export const BACKOFF_MS_BASE = 500;
 export const BACKOFF_MS_MAX = 30_000;
 
+/** Who has nothing to say or to hear comes back within so long, so that a hundred thousand do not come at once. */
+export const CALM_SPREAD_MS = 4_000;
+/** In the waiting room: within this share of the expected time, and at most so long; the place is kept. */
+export const WAIT_SPREAD_PARTS = 4;
+export const WAIT_SPREAD_MS_MAX = 15_000;
+
 /** A retry_ms of the server is believed up to here. */
 export const RETRY_MS_MAX = 600_000;
 

@@ -20,7 +20,7 @@ const NORMAL = 1000;
 const ignore = () => {};
 
 export class Link {
-  /** hooks: { hello() → Hello value, received(envelope), lost(), state(change), closed(event), failed(failure) } */
+  /** hooks: { hello() → Hello value, received(envelope), lost(), state(change), closed(event), failed(failure), patience_ms() } */
   constructor(host, options, hooks) {
     this.host = host;
     this.clock = host.clock;
@@ -36,6 +36,7 @@ export class Link {
     this.welcomedBefore = false;
     this.pauseTimer = null;   // until the next attempt
     this.notBefore = 0;       // the server's wish, which a wake-up does not shorten
+    this.patient = false;     // the pause is longer than it need be: see hurry()
     this.deadlineTimer = null; // connecting, greeting
     this.goawayTimer = null;
     this.aliveTimer = null;
@@ -255,6 +256,7 @@ export class Link {
   wake() {
     const now = this.clock.now();
     if (this.phase === 'pausing') {
+      this.patient = false;
       this.clock.clearTimeout(this.pauseTimer);
       const ms = Math.max(0, this.notBefore - now) + Math.floor(this.host.random() * 250);
       this.pauseTimer = this.clock.setTimeout(() => this.connect(), ms);
@@ -287,9 +289,19 @@ export class Link {
     } else {
       // A token that just expired is renewed at once, unless the new one is refused as well.
       const soon = kind === 'token' && phase === 'greeting' && this.attempt === 0;
-      this.pause(asked, soon ? 0 : backoffMs(this.attempt, this.host.random), code);
+      // Cut off without a word: perhaps with everybody else. A close frame brings its own spread.
+      const crowd = code === ABNORMAL && this.attempt === 0 && (phase === 'open' || phase === 'admission');
+      const patience_ms = crowd ? this.hooks.patience_ms() : 0;
+      const jitter = soon ? 0 : backoffMs(this.attempt, this.host.random);
+      this.pause(asked, jitter + Math.floor(this.host.random() * patience_ms), code);
+      this.patient = patience_ms > 0;
       this.attempt++;
     }
+  }
+
+  /** Somebody wants something now: a pause that only spreads the many ends. */
+  hurry() {
+    if (this.phase === 'pausing' && this.patient) this.wake();
   }
 
   classOf(code) {
@@ -300,6 +312,7 @@ export class Link {
   pause(asked, jitter, code = 0) {
     const inMs = Math.ceil(asked + jitter);
     this.phase = 'pausing';
+    this.patient = false;
     this.notBefore = this.clock.now() + asked;
     this.clock.clearTimeout(this.pauseTimer);
     this.pauseTimer = this.clock.setTimeout(() => this.connect(), inMs);

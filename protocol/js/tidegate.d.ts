@@ -204,6 +204,8 @@ export interface Events {
   presence: Presence;
   error: Failure;
   wait: Wait;
+  /** What holds the place in the waiting room, or brings back in, is new. `storage` keeps it for this tab. */
+  ticket: { ticket: string };
   /** A connection ended. retriable: the SDK comes back by itself. */
   closed: { code: number; reason: string; retriable: boolean };
 }
@@ -246,6 +248,8 @@ export interface Options {
   page?: string;
   /** null: memory only. Default: sessionStorage where there is one. Storage shared by tabs needs Web Locks. */
   storage?: Storage | null;
+  /** A ticket that an earlier page of this visitor was told by 'ticket', for a tab that has none of its own. */
+  ticket?: string;
   /** Default 'tidegate'. One per role on one origin ('tidegate.agent'). */
   storageKey?: string;
   /** Default: the global one (absent in Node before 22). */

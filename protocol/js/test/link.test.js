@@ -228,6 +228,7 @@ test('the waiting room: told, kept over a cut with the ticket, then welcomed', a
   await clock.until(open(page));
   await clock.until(() => page.chat.outbox.length === 0);
   server.live()[0].push('admitted', { ticket: 'pass-1' });
+  await clock.until(() => page.chat.slot.record.ticket === 'pass-1');
   server.live()[0].cut();
   await clock.until(() => server.sockets.length === 3 && open(page)());
   assert.equal(server.sockets[2].hello.ticket, 'pass-1', 'who was inside comes back in');
@@ -372,4 +373,33 @@ test('without a WebSocket it says so and goes on trying', async () => {
   await clock.advance(5000);
   assert.ok(page.events.error.length > 1);
   assert.equal(page.events.error[0].reason, 'transport');
+});
+
+test('cut off with everybody else: who chats is back at once, the others spread, and whoever has something to say hurries', async () => {
+  const pause = async (prepare) => {
+    const { clock, server, page } = world();
+    await clock.until(open(page));
+    await prepare(page, server, clock);
+    server.live()[0].cut();
+    await clock.until(() => page.chat.state === 'reconnecting');
+    return { clock, server, page, inMs: page.events.state.at(-1).inMs };
+  };
+  const chatting = await pause(async (page, server, clock) => {
+    server.live()[0].push('conversation_state', { conversation: 'c'.repeat(32), visitor: page.chat.welcome.principal, status: 'chatting' });
+    await clock.until(() => page.chat.conversations.size === 1);
+  });
+  assert.ok(chatting.inMs <= 500, `${chatting.inMs}`);
+  const { clock, server, page, inMs } = await pause(async (_page, _server, clock) => clock.advance(11_000));
+  assert.ok(inMs > 500 && inMs <= 4_500, `${inMs}: this seed draws a long one`);
+  page.chat.send('now');
+  await clock.until(() => server.sockets.length === 2, 260);
+});
+
+test('who waits at the door comes back within a share of the expected time', async () => {
+  const { clock, server, page } = world();
+  server.admit = false;
+  await clock.until(() => page.chat.state === 'waiting');
+  server.live()[0].cut();
+  await clock.until(() => page.chat.state === 'connecting' && page.events.state.at(-1).inMs > 0);
+  assert.ok(page.events.state.at(-1).inMs <= 500 + 10_000 / 4);
 });
