@@ -62,7 +62,9 @@ export function visitorScenarios(language) {
     reconnecting: chat(copy, all, {}, { sdk: { events: [['state', { state: 'reconnecting', inMs: 8000, code: 1006 }]], outbox: [{ text: copy.last[3], state: 'waiting', at: NOW_MS }] } }),
     failed: chat(copy, all, {}, { sdk: { outbox: [{ text: copy.last[1], state: 'failed', at: NOW_MS, reason: 'unresolved' }, { text: copy.last[2], state: 'waiting', at: NOW_MS }] } }),
     unreachable: { sdk: {}, api: { '/api/visitor/token': 'abort' } },
-    admission: { sdk: { state: 'waiting', events: [['wait', { place: 18402, rate_per_s: 900, next_ms: 9000, ticket: '' }]] }, api: base },
+    admission: { sdk: { state: 'waiting', events: [['wait', { place: 18402, rate_per_s: 100, next_ms: 9000, ticket: '', eta_ms: 184_000 }]] }, api: base },
+    'admission-soon': { sdk: { state: 'waiting', outbox: [{ text: copy.ask, state: 'waiting', at: NOW_MS }], events: [['wait', { place: 400, rate_per_s: 20, next_ms: 9000, ticket: '', eta_ms: 20_000 }], ['wait', { place: 1, rate_per_s: 20, next_ms: 9000, ticket: '', eta_ms: 50 }]] }, api: base },
+    'admission-unknown': { sdk: { state: 'waiting', events: [['wait', { place: 7, rate_per_s: 0, next_ms: 1000, ticket: '', eta_ms: 0 }]] }, api: base },
     superseded: chat(copy, all, {}, { sdk: { state: 'closed', code: 4501 } }),
     long: chat(copy, [...opening, ['v', copy.long], ['a', copy.long], ['v', COPY[language === 'zh' ? 'en' : 'zh'].long]]),
     closed: chat(copy, [...all, ['s', 'closed']], { status: 'closed', close_reason: 'by_agent' }),
@@ -138,6 +140,7 @@ export function adminScenarios(language) {
     return {
       ready: true, at_us: (NOW_MS + asked * 2000) * 1000, agents_online: bad ? 0 : 3, waiting: bad ? 14 : 2, longest_wait_ms: bad ? 421_000 : 41_000, chatting: 17, visitors_connected: 4821 + Math.round(Math.sin(asked) * 30), agents_connected: 4, gateways: 2,
       agents: [['小李', 'Mia', 'online', 5, 8], ['小周', 'Sam', 'online', 6, 6], ['老张', 'Priya', 'away', 2, 6], ['Okafor', 'Okafor', bad ? 'offline' : 'online', 4, 10], ['周明', 'Lena', 'offline', 0, 8]].map(([a, b, status, open, capacity], i) => ({ id: id(i + 1), name: zh ? a : b, role: 'agent', status: bad && status === 'online' ? 'away' : status, open, capacity, disabled: false })),
+      admission: { tickets: 184_000, frontier: 204_000, waiting: bad ? 61_240 : 0, per_1000_s: bad ? 1_870_000 : 10_000_000, admitted: 90_000 + asked * (bad ? 3_700 : 60), passed_over: 0, pace_percent: bad ? 50 : 100 },
       today: { opened: 412, assigned: 398, closed: 381, abandoned: 6 },
       ledger: {
         accepted, delivered: accepted - 12 - (bad ? 3 : 0), pending: 12, expired: 0, closed: !bad,

@@ -40,15 +40,16 @@ export async function until(what, look, msMax = 15_000) {
 }
 
 export class Stack {
-  /** allowedOrigins: pages elsewhere that embed the widget. */
-  static async start({ allowedOrigins = [] } = {}) {
+  /** allowedOrigins: pages elsewhere that embed the widget. admission: { per_s, burst } of newcomers, default the product's. */
+  static async start({ allowedOrigins = [], admission } = {}) {
     const stack = new Stack();
     stack.directory = mkdtempSync(join(tmpdir(), 'tidegate-e2e-'));
     const [http, ws, admin] = [await freePort(), await freePort(), await freePort()];
     stack.origin = `http://127.0.0.1:${http}`;
+    const door = admission ? `[backend.admission]\nper_s = ${admission.per_s}\nburst = ${admission.burst}\n` : '';
     const origins = JSON.stringify([...allowedOrigins]);
     const fromDisk = process.env.E2E_PAGES === 'disk' ? `web_dir = ${JSON.stringify(join(ROOT, 'backend/web'))}\nsdk_dir = ${JSON.stringify(join(ROOT, 'protocol/js'))}\n` : '';
-    writeFileSync(join(stack.directory, 'tidegate.toml'), `[backend]\nallowed_origins = ${origins}\n${fromDisk}`);
+    writeFileSync(join(stack.directory, 'tidegate.toml'), `[backend]\nallowed_origins = ${origins}\n${fromDisk}${door}`);
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDEGATE')));
     stack.log = '';
     stack.process = spawn(BINARY, ['--config', join(stack.directory, 'tidegate.toml'), '--data-dir', join(stack.directory, 'data'), 'up', '--http-listen', `127.0.0.1:${http}`, '--listen', `127.0.0.1:${ws}`, '--admin-listen', `127.0.0.1:${admin}`], { env, stdio: ['ignore', 'pipe', 'pipe'] });

@@ -8,6 +8,7 @@ import { niceCeiling } from '../../backend/web/admin/scale.js';
 import { DICTIONARIES, pickLanguage } from '../../backend/web/ui/text.js';
 import { Timeline, rowsOf, tickOf } from '../../backend/web/ui/timeline.js';
 import { duration, stopwatch } from '../../backend/web/ui/time.js';
+import { inWords, standing } from '../../backend/web/widget/door.js';
 import { ROOT } from './browser.mjs';
 
 const NOON_US = new Date(2026, 10, 21, 12).getTime() * 1000;
@@ -105,4 +106,19 @@ test('durations have one unit, and clocks run', () => {
 
 test('an axis ends at a round number', () => {
   assert.deepEqual([0, 0.03, 1, 3, 11, 49, 51, 4821].map(niceCeiling), [1, 0.04, 1, 4, 20, 100, 100, 10000]);
+});
+
+test('at the door the place moves on at the rate that the server said, and never below the next', () => {
+  const wait = { place: 1001, rate_per_s: 100, eta_ms: 10_000 };
+  assert.deepEqual(standing(wait, 0), { ahead: 1000, seconds: 10 });
+  assert.deepEqual(standing(wait, 2_500), { ahead: 750, seconds: 8 });
+  assert.deepEqual(standing(wait, 60_000), { ahead: 0, seconds: 1 });
+  assert.deepEqual(standing({ place: 5, rate_per_s: 0, eta_ms: 0 }, 9_000), { ahead: 4, seconds: 0 });
+});
+
+test('a time at the door is said as precisely as it is known', () => {
+  const words = [0, 3, 42, 119, 121, 3_000].map(inWords);
+  assert.equal(new Set(words).size, 6);
+  assert.match(words[2], /45/);
+  assert.match(words[4], /3/);
 });

@@ -6,10 +6,12 @@ const EVERY_MS = 2_000;
 const FINE_POINTS_MAX = 450;
 const COARSE_POINTS_MAX = 1_440;
 const COARSE_MS = 60_000;
+/** What a point holds beside its time. */
+const SERIES = ['perSecond', 'waiting', 'connections', 'commitMs', 'atTheDoor', 'letIn'];
 
 export class Live extends Model {
   now = null;          // the newest answer
-  fine = [];           // { at, perSecond, waiting, connections, commitMs }
+  fine = [];           // { at, and of each of SERIES }
   coarse = [];
   lostSince = 0;       // ms; 0 = the server answers
   #timer = 0;
@@ -56,6 +58,8 @@ export class Live extends Model {
       perSecond: seconds > 0 ? gain('messages_accepted') / seconds : 0,
       waiting: now.waiting ?? 0,
       connections: (now.visitors_connected ?? 0) + (now.agents_connected ?? 0),
+      atTheDoor: now.admission?.waiting ?? 0,
+      letIn: seconds > 0 ? Math.max(0, (now.admission?.admitted ?? 0) - (before?.admission?.admitted ?? 0)) / seconds : 0,
       commitMs: commits ? gain('commit_us') / commits / 1000 : this.fine.at(-1)?.commitMs ?? 0,
     };
     if (before && seconds <= 0) return;
@@ -65,7 +69,7 @@ export class Live extends Model {
     if (this.#minute?.minute === minute) {
       const { sum } = this.#minute;
       sum.n += 1;
-      for (const key of ['perSecond', 'waiting', 'connections', 'commitMs']) sum.point[key] += (point[key] - sum.point[key]) / sum.n;
+      for (const key of SERIES) sum.point[key] += (point[key] - sum.point[key]) / sum.n;
     } else {
       this.#minute = { minute, sum: { n: 1, point: { ...point } } };
       this.coarse.push(this.#minute.sum.point);

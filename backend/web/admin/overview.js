@@ -10,6 +10,13 @@ const WAIT_CAUTION_MS = 120_000;
 
 const Number_ = ({ name, value, note, tone }) => html`<div class="number"><dt>${name}</dt><dd class=${cls('numeric', tone && `is-${tone}`)}>${value}</dd>${note ? html`<dd class="number-note numeric">${note}</dd>` : null}</div>`;
 
+/** How fast people are let in, and what the server's lag leaves of the rate that was set. */
+function doorNote({ waiting, frontier, per_1000_s, pace_percent }) {
+  if (frontier === 0) return t('doorOpen');
+  const pace = pace_percent < 100 ? t('doorPace', pace_percent) : '';
+  return [waiting ? t('doorRate', Math.round(per_1000_s / 1000)) : '', pace].filter(Boolean).join(' · ');
+}
+
 /** The columns of the ledger, and where the statistics have them. */
 const ACCOUNTS = [['toAgents', (ledger) => ledger.to_agent], ['toVisitors', (ledger) => ledger.to_visitor], ['together', (ledger) => ledger]];
 
@@ -43,6 +50,7 @@ export class Overview extends Component {
       </header>
       <dl class="numbers">
         <${Number_} name=${t('connections')} value=${now.visitors_connected + now.agents_connected} note=${`${t('gateways')} ${now.gateways}`} tone=${now.gateways ? '' : 'danger'} />
+        <${Number_} name=${t('atTheDoor')} value=${now.admission.waiting.toLocaleString()} note=${doorNote(now.admission)} tone=${now.admission.pace_percent < 100 ? 'caution' : ''} />
         <${Number_} name=${t('queue')} value=${now.waiting} note=${now.waiting ? `${t('longestWait')} ${duration(now.longest_wait_ms)}` : ''} tone=${now.longest_wait_ms > WAIT_CAUTION_MS ? 'caution' : ''} />
         <${Number_} name=${t('chatting')} value=${now.chatting} note=${now.today ? `${t('today')} ${now.today.opened}` : ''} />
         <${Number_} name=${t('agentsOnline')} value=${now.agents_online} tone=${now.waiting && !now.agents_online ? 'danger' : ''} />
@@ -53,6 +61,8 @@ export class Overview extends Component {
         <div class="charts">
           <${Chart} title=${t('messagesPerSecond')} unit="/s" points=${points} pick=${(point) => point.perSecond} spanMs=${SPANS[span]} />
           <${Chart} title=${t('queue')} unit="" points=${points} pick=${(point) => point.waiting} whole spanMs=${SPANS[span]} />
+          <${Chart} title=${t('atTheDoor')} unit="" points=${points} pick=${(point) => point.atTheDoor} whole spanMs=${SPANS[span]} />
+          <${Chart} title=${t('letIn')} unit="/s" points=${points} pick=${(point) => point.letIn} spanMs=${SPANS[span]} />
           <${Chart} title=${t('connections')} unit="" points=${points} pick=${(point) => point.connections} whole spanMs=${SPANS[span]} />
           <${Chart} title=${t('commitTime')} unit="ms" points=${points} pick=${(point) => point.commitMs} spanMs=${SPANS[span]} />
         </div>

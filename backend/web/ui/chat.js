@@ -30,7 +30,7 @@ export class Entry {
 
 export class Chat extends Model {
   entries = new Map();
-  connection = { state: 'connecting', since: Date.now(), shown: 'quiet', code: 0, place: 0 };
+  connection = { state: 'connecting', since: Date.now(), shown: 'quiet', code: 0, wait: null };
   welcome = null;
   #sdk = null;
   #keys = new Map();            // "conversation/seq" → the outbox key a row had
@@ -60,7 +60,7 @@ export class Chat extends Model {
       sdk.on('receipt', (receipt) => this.#onReceipt(receipt)),
       sdk.on('typing', (notice) => this.#onTyping(notice)),
       sdk.on('history', (need) => this.#onHistory(need)),
-      sdk.on('wait', (wait) => { this.connection = { ...this.connection, place: wait.place }; this.changed(); }),
+      sdk.on('wait', (wait) => this.#onWait(wait)),
     ];
     for (const state of sdk.conversations.values()) this.setState(state);
   }
@@ -215,7 +215,7 @@ export class Chat extends Model {
     const lost = change.state === 'reconnecting' || change.state === 'connecting';
     const since = lost && this.connection.shown !== 'open' && this.connection.since ? this.connection.since : Date.now();
     const shown = lost ? (this.connection.shown === 'lost' ? 'lost' : 'quiet') : change.state;
-    this.connection = { state: change.state, since, shown, code: change.code, place: this.connection.place };
+    this.connection = { state: change.state, since, shown, code: change.code, wait: this.connection.wait };
     if (lost && shown === 'quiet') {
       this.#calm = setTimeout(() => {
         this.connection = { ...this.connection, shown: 'lost' };
@@ -225,8 +225,16 @@ export class Chat extends Model {
     this.changed();
   }
 
+  /** `first`: the place at which this page began to wait; the bar starts there. */
+  #onWait(wait) {
+    const first = this.connection.wait?.first ?? wait.place;
+    this.connection = { ...this.connection, wait: { ...wait, first, heardAt: Date.now() } };
+    this.changed();
+  }
+
   #onWelcome(welcome) {
     this.welcome = welcome;
+    this.connection = { ...this.connection, wait: null };
     for (const { state } of welcome.conversations) this.setState(state);
     this.welcomed?.(welcome);
     this.changed();

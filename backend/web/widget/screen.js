@@ -4,6 +4,7 @@ import { Icon } from '../ui/icons.js';
 import { t } from '../ui/text.js';
 import { Composer } from '../ui/composer.js';
 import { MessageList, TypingStrip } from '../ui/messages.js';
+import { Door } from './door.js';
 
 const MINUTE_MS = 60_000;
 
@@ -31,7 +32,6 @@ function Header({ visitor }) {
 /** Over the messages, never pushing them: shown only after two seconds without a connection. */
 function ConnectionLine({ visitor }) {
   const { connection } = visitor;
-  if (connection.shown === 'waiting') return html`<div class="connection-line" role="status"><i></i><span class="numeric">${t('admissionWait', connection.place)}</span></div>`;
   if (connection.shown === 'lost') return html`<div class="connection-line" role="status"><i></i><span>${t('reconnecting')}</span></div>`;
   return null;
 }
@@ -101,7 +101,7 @@ export class Screen extends Component {
             loadingEarlier=${Boolean(first?.earlier)} onReachTop=${() => first && visitor.loadEarlier(first)}
             onFailed=${(item) => visitor.resend(item)} onDiscard=${(item) => visitor.discard(item)} onSeen=${() => visitor.seen()} />
         </div>
-        <${WaitingCard} visitor=${visitor} />
+        ${visitor.connection.wait && visitor.connection.shown !== 'closed' ? html`<${Door} wait=${visitor.connection.wait} written=${visitor.outbox.length > 0} />` : html`<${WaitingCard} visitor=${visitor} />`}
         <${Stopped} visitor=${visitor} />
         <${TypingStrip} name=${current?.typing?.name} active=${Boolean(current?.typing)} />
         ${visitor.asking ? html`

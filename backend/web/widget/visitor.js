@@ -99,7 +99,7 @@ export class Visitor extends Chat {
     let first = this.#token;
     const sdk = new Tidegate({
       url, family: /MicroMessenger/i.test(navigator.userAgent) ? 'wechat' : 'h5', codec: 'fb', locale: language(), page: this.#bridge.page,
-      storage: this.#bridge.tab, storageKey: 'sdk', ...(this.#bridge.locks === null ? { locks: null } : {}),
+      storage: this.#bridge.tab, storageKey: 'sdk', ticket: this.#bridge.local.get('ticket') ?? '', ...(this.#bridge.locks === null ? { locks: null } : {}),
       token: async (why) => {
         const held = first;
         first = '';
@@ -110,6 +110,7 @@ export class Visitor extends Chat {
     });
     this.attach(sdk);
     sdk.on('queue', (update) => this.#onQueue(update));
+    sdk.on('ticket', ({ ticket }) => this.#bridge.local.set('ticket', ticket)); // a closed tab keeps its place
     sdk.start();
     for (const item of this.early.splice(0)) this.#put(item.text);
     this.#saveEarly();
