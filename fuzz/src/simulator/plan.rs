@@ -108,6 +108,7 @@ fn backend_start(dice: &mut Dice) -> backend::Start {
             inputs_per_visit: usize::try_from(dice.scale(1, 64)).expect("small"),
             lookups_max: usize::try_from(dice.scale(1, 64)).expect("small"),
             record_bytes_max: 64 << 10,
+            ..TurnLimits::default()
         },
         store: StoreOptions {
             place: Place {
