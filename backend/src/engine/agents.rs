@@ -81,8 +81,8 @@ impl Agent {
 #[derive(Debug, Default)]
 pub struct Agents {
     agents: BTreeMap<Id, Agent>,
-    /// (open, number of the newest assignment, id), exactly those with room.
-    with_room: BTreeSet<(u32, u64, Id)>,
+    /// (the load generator's, open, number of the newest assignment, id), exactly those with room.
+    with_room: BTreeSet<(bool, u32, u64, Id)>,
     online: u32,
     assignments: u64,
     /// Attendance that ends: (when, who).
@@ -101,7 +101,7 @@ impl Agents {
         self.agents.values()
     }
 
-    /// How many are online.
+    /// How many are online; the load generator's do not count.
     #[must_use]
     pub const fn online(&self) -> u32 {
         self.online
@@ -113,10 +113,26 @@ impl Agents {
         self.agents.get(&id).map(|agent| agent.row.role)
     }
 
-    /// The agent who gets the next conversation.
+    /// The agent who gets the next conversation: a real one, or one of the load generator's.
     #[must_use]
-    pub fn next(&self) -> Option<Id> {
-        self.with_room.first().map(|&(_, _, id)| id)
+    pub fn next(&self, synthetic: bool) -> Option<Id> {
+        let first = self.with_room.range((synthetic, 0, 0, Id(0))..).next();
+        first
+            .filter(|found| found.0 == synthetic)
+            .map(|found| found.3)
+    }
+
+    /// Forgets an agent; true when there was one, without a conversation.
+    pub fn remove(&mut self, id: Id) -> bool {
+        if self
+            .agents
+            .get(&id)
+            .is_none_or(|agent| !agent.open.is_empty())
+        {
+            return false;
+        }
+        self.attend(id, Attendance::Gone);
+        self.agents.remove(&id).is_some()
     }
 
     /// New settings of an agent, or a new one: not there, and with the status that new ones begin with.
@@ -143,16 +159,15 @@ impl Agents {
             return false;
         };
         let before = agent.status();
-        self.with_room
-            .remove(&(agent.open_count(), agent.assigned_no, id));
+        let place = |agent: &Agent| (id.is_synthetic(), agent.open_count(), agent.assigned_no, id);
+        self.with_room.remove(&place(agent));
         edit(agent);
         let after = agent.status();
         if agent.has_room() {
-            self.with_room
-                .insert((agent.open_count(), agent.assigned_no, id));
+            self.with_room.insert(place(agent));
         }
-        let was_online = before == AgentStatus::Online;
-        let is_online = after == AgentStatus::Online;
+        let counts = |status| status == AgentStatus::Online && !id.is_synthetic();
+        let (was_online, is_online) = (counts(before), counts(after));
         if is_online && !was_online {
             self.online += 1;
         } else if was_online && !is_online {
@@ -270,7 +285,7 @@ mod tests {
             let mut given: Vec<(Id, u32)> = Vec::new();
             for (no, op) in (1_u32..).zip(ops) {
                 match op {
-                    Op::Give => if let Some(id) = agents.next() {
+                    Op::Give => if let Some(id) = agents.next(false) {
                         agents.give(id, no);
                         given.push((id, no));
                     },
@@ -293,7 +308,8 @@ mod tests {
                 let naive = agents.iter().filter(|agent| agent.has_room())
                     .min_by_key(|agent| (agent.open_count(), agent.assigned_no, agent.row.id))
                     .map(|agent| agent.row.id);
-                prop_assert_eq!(agents.next(), naive);
+                prop_assert_eq!(agents.next(false), naive);
+                prop_assert_eq!(agents.next(true), None);
                 let online = agents.iter().filter(|agent| agent.status() == AgentStatus::Online).count();
                 prop_assert_eq!(agents.online() as usize, online);
             }

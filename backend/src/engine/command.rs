@@ -128,6 +128,8 @@ pub enum HttpCommand {
         /// The row.
         widget: WidgetRow,
     },
+    /// One step of removing what the load generator left. Answered `Cleaned`.
+    CleanSynthetic,
     /// Make, change or remove canned replies. Answered `Done`.
     PutCannedReplies {
         /// The rows.
@@ -148,6 +150,11 @@ pub enum HttpAnswer {
     Conversations(Vec<ConversationView>),
     /// An agent's presence.
     Agent(AgentView),
+    /// A step was taken.
+    Cleaned {
+        /// There may be more: take another step.
+        more: bool,
+    },
 }
 
 /// Accepted, duplicate, or id_conflict (the key was used with another body).

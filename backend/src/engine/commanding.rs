@@ -219,6 +219,7 @@ impl Engine {
                 self.put_widget(widget, out);
                 Ok(HttpAnswer::Done)
             }
+            HttpCommand::CleanSynthetic => self.clean_synthetic(out),
             HttpCommand::PutCannedReplies { replies } => {
                 out.writes.canned_replies.extend_from_slice(replies);
                 Ok(HttpAnswer::Done)

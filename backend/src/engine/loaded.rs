@@ -162,6 +162,8 @@ pub enum Need {
         /// Used before.
         before_us: u64,
     },
+    /// Something that the load generator left.
+    Synthetic,
 }
 
 /// What a step of the sweep over messages found.
@@ -180,6 +182,34 @@ pub struct OldKeys {
     pub keys: Vec<(Id, u128)>,
     /// Where the next step goes on; `None`: this was the last.
     pub next: Option<(Id, u128)>,
+}
+
+/// Something of what the load generator left: conversations first, then people, as no step holds more than its bound.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Synthetic {
+    /// Of its visitors.
+    pub conversations: Vec<SyntheticConversation>,
+    /// Visitors who have no conversation any more.
+    pub visitors: Vec<Id>,
+    /// Its agents, when no visitor is left.
+    pub agents: Vec<Id>,
+}
+
+/// A conversation of a synthetic visitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyntheticConversation {
+    /// Its oldest messages; all of them, if they are few enough for a step.
+    pub run: ErasureRow,
+    /// All of them.
+    pub whole: bool,
+}
+
+impl Synthetic {
+    /// Nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty() && self.visitors.is_empty() && self.agents.is_empty()
+    }
 }
 
 /// The answer to a [`Need`], of the same kind. `None`: the store has no such row.
@@ -201,4 +231,6 @@ pub enum Found {
     OldMessages(OldMessages),
     /// One step's.
     OldKeys(OldKeys),
+    /// One step's.
+    Synthetic(Synthetic),
 }

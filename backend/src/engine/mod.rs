@@ -7,7 +7,7 @@
 //! In the order in which an input meets them:
 //!
 //! - [`input`]: what can happen; [`loaded`]: what the store is asked for
-//! - `opening`, `sending`, `repeating`, `acknowledging`, `commanding`, `passing`, `retention`: what follows, one file per kind of input
+//! - `opening`, `sending`, `repeating`, `acknowledging`, `commanding`, `passing`, `retention`, `synthetic`: what follows, one file per kind of input
 //! - [`table`]: states × events, and `steps`, which takes the step that the table says
 //! - [`conversation`], [`queue`], [`agents`], [`connections`], `people`, [`sessions`], [`window`]: the state
 //! - [`marks`], [`clock`]: what merges; [`ledger`]: what became of every accepted text
@@ -42,6 +42,7 @@ mod sending;
 pub mod service_rate;
 pub mod sessions;
 mod steps;
+mod synthetic;
 pub mod table;
 mod views;
 pub mod window;
@@ -205,6 +206,8 @@ pub struct Engine {
     pub(crate) connections: Connections,
     pub(crate) conversations: Conversations,
     pub(crate) queue: Queue,
+    /// Of the load generator's people.
+    pub(crate) synthetic_queue: Queue,
     pub(crate) last_queue_order: i64,
     pub(crate) rate: ServiceRate,
     pub(crate) answer_samples_ms: VecDeque<u32>,

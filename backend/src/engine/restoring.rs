@@ -43,6 +43,7 @@ impl Engine {
             connections: Connections::default(),
             conversations: Conversations::default(),
             queue: Queue::default(),
+            synthetic_queue: Queue::default(),
             last_queue_order: 0,
             rate: ServiceRate::default(),
             answer_samples_ms: VecDeque::new(),
@@ -110,10 +111,10 @@ impl Engine {
         waiting.sort_unstable();
         for ((order, _), key) in waiting {
             let place = if order < 0 {
-                engine.queue.push_head(order, key.0)
+                engine.queue_of_mut(key).push_head(order, key.0)
             } else {
                 engine.last_queue_order = engine.last_queue_order.max(order);
-                engine.queue.push_back(key.0)
+                engine.queue_of_mut(key).push_back(key.0)
             };
             engine.conversations.at_mut(key).place = Some(place);
         }

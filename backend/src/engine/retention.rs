@@ -107,7 +107,7 @@ impl Engine {
 
     /// The oldest messages of a conversation go. One whose marks are not stored yet waits for the next sweep: the
     /// store counted by the marks that it has.
-    fn erase(&mut self, run: &ErasureRow, out: &mut Output) {
+    pub(crate) fn erase(&mut self, run: &ErasureRow, out: &mut Output) {
         if let Some(key) = self.conversations.find(run.conversation) {
             let turn = self.turn;
             let conversation = self.conversations.at_mut(key);

@@ -67,7 +67,7 @@ impl Engine {
             row_turn: 0,
             row_index: 0,
         });
-        let place = self.queue.push_back(key.0);
+        let place = self.queue_of_mut(key).push_back(key.0);
         self.conversations.at_mut(key).place = Some(place);
         self.queue_dirty = true;
         self.tally.opened += 1;
@@ -85,24 +85,35 @@ impl Engine {
         key
     }
 
-    /// Gives the queue's head to the agent with the fewest open conversations, as long as there are both.
+    /// Gives each queue's head to the agent with the fewest open conversations, as long as there are both.
     pub(crate) fn assign_waiting(&mut self, out: &mut Output) {
         while let Some(key) = self.queue.front()
-            && let Some(agent) = self.agents.next()
+            && let Some(agent) = self.agents.next(false)
         {
-            let key = ConversationKey(key);
-            debug_assert_eq!(
-                step(Some(self.conversations.at(key).row.status), Event::Assign),
-                Step::Assign
-            );
-            self.assign(key, agent, out);
+            self.assign_next(key, agent, out);
         }
+        while let Some(key) = self.synthetic_queue.front()
+            && let Some(agent) = self.agents.next(true)
+        {
+            self.assign_next(key, agent, out);
+        }
+    }
+
+    fn assign_next(&mut self, key: u32, agent: Id, out: &mut Output) {
+        let key = ConversationKey(key);
+        debug_assert_eq!(
+            step(Some(self.conversations.at(key).row.status), Event::Assign),
+            Step::Assign
+        );
+        self.assign(key, agent, out);
     }
 
     /// Waiting → Chatting.
     pub(crate) fn assign(&mut self, key: ConversationKey, agent: Id, out: &mut Output) {
         self.leave_queue(key);
-        self.rate.assigned(self.now_us);
+        if !self.conversations.at(key).row.synthetic {
+            self.rate.assigned(self.now_us);
+        }
         self.conversations
             .set_status(key, Status::Chatting, CloseReason::None);
         self.give(key, agent, SystemEvent::AgentJoined, out);
@@ -159,7 +170,7 @@ impl Engine {
         let opened = i64::try_from(conversation.row.opened_at_us).unwrap_or(i64::MAX >> 2);
         conversation.row.queue_order = HEAD_ORDER_BASE + opened;
         let order = conversation.row.queue_order;
-        let place = self.queue.push_head(order, key.0);
+        let place = self.queue_of_mut(key).push_head(order, key.0);
         self.conversations.at_mut(key).place = Some(place);
         self.queue_dirty = true;
         self.watch_visitor(key);
@@ -175,7 +186,9 @@ impl Engine {
         if let Some(agent) = self.conversations.at(key).row.agent {
             self.agents.take(agent, key.0);
             self.presence_dirty.insert(agent);
-            self.rate.freed();
+            if !self.conversations.at(key).row.synthetic {
+                self.rate.freed();
+            }
         }
         self.conversations.set_status(key, Status::Closed, reason);
         let now_us = self.now_us;
@@ -205,7 +218,7 @@ impl Engine {
 
     fn leave_queue(&mut self, key: ConversationKey) {
         if let Some(place) = self.conversations.at_mut(key).place.take() {
-            self.queue.remove(place, key.0);
+            self.queue_of_mut(key).remove(place, key.0);
             self.queue_dirty = true;
         }
     }

@@ -19,7 +19,7 @@ impl Engine {
         let Some(place) = conversation.place else {
             return (0, 0);
         };
-        let position = self.queue.position(place, key.0);
+        let position = self.queue_of(key).position(place, key.0);
         (position, self.eta_ms(position))
     }
 

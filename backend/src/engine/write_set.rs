@@ -41,6 +41,12 @@ pub struct WriteSet {
     pub sessions: Vec<SessionLastRow>,
     /// Messages that retention removes.
     pub erasures: Vec<ErasureRow>,
+    /// Conversations whose messages are all erased, and which go as well, with their marks.
+    pub conversations_gone: Vec<Id>,
+    /// Visitors who go.
+    pub visitors_gone: Vec<Id>,
+    /// Agents who go.
+    pub agents_gone: Vec<Id>,
     /// Idempotency-Keys that retention removes: (principal, key_hash).
     pub keys_gone: Vec<(Id, u128)>,
     /// New keys.
@@ -82,6 +88,9 @@ impl WriteSet {
             + self.sessions.len()
             + self.idempotency_keys.len()
             + self.erasures.len()
+            + self.conversations_gone.len()
+            + self.visitors_gone.len()
+            + self.agents_gone.len()
             + self.keys_gone.len()
             + self.marks.len()
             + usize::from(self.ledger.is_some())
@@ -129,6 +138,9 @@ impl WriteSet {
         self.sessions.clear();
         self.idempotency_keys.clear();
         self.erasures.clear();
+        self.conversations_gone.clear();
+        self.visitors_gone.clear();
+        self.agents_gone.clear();
         self.keys_gone.clear();
         self.marks.clear();
         self.ledger = None;

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::request::Fields;
 use super::visitor::public_widget;
 use super::{HttpState, json, origin};
-use crate::app::command::HttpCommand;
+use crate::app::command::{HttpAnswer, HttpCommand};
 use crate::auth::{self, password};
 use crate::engine::kinds::{Reason, Role};
 use crate::engine::rows::{AgentRow, WidgetRow};
@@ -263,6 +263,16 @@ pub async fn change_agent(
         .await?;
     tracing::info!(agent = %row.id, reset, "agent changed");
     json::ok(&json!({ "agent": account(&state, &row), "password": told }))
+}
+
+/// `DELETE /api/admin/synthetic`: one step of removing what the load generator left; `more`: ask again.
+pub async fn clean_synthetic(
+    State(state): State<Arc<HttpState>>,
+    _by: Supervisor,
+) -> Result<Response, Problem> {
+    let _alone = state.settings.lock().await;
+    let answer = state.turn.call(HttpCommand::CleanSynthetic).await?;
+    json::ok(&json!({ "more": matches!(answer, HttpAnswer::Cleaned { more: true }) }))
 }
 
 fn setting(row: &WidgetRow) -> Value {

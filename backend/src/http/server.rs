@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware;
-use axum::routing::{get, patch, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -70,6 +70,7 @@ pub fn router(state: Arc<HttpState>) -> Router {
                 .post(admin::create_agent)
                 .patch(admin::change_agent),
         )
+        .route("/api/admin/synthetic", delete(admin::clean_synthetic))
         .route(
             "/api/admin/widgets",
             patch(admin::change_widget)

@@ -32,7 +32,9 @@ pub use recount::{Recount, recount, recount_at};
 pub use sqlite::{SqliteStore, StoreOptions};
 
 pub use crate::engine::ledger::Ledger;
-pub use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
+pub use crate::engine::loaded::{
+    Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent, Synthetic,
+};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
@@ -187,6 +189,12 @@ pub trait Store {
     /// # Errors
     /// If the database cannot be read.
     fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError>;
+
+    /// Some of what the load generator left.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn synthetic(&mut self) -> Result<Synthetic, StoreError>;
 
     /// Closes in order: what was stored is synchronised, and the next start knows that this one ended well.
     ///

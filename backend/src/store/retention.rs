@@ -6,13 +6,15 @@ use tidegate_protocol::Id;
 
 use super::rows;
 use crate::engine::kinds::{Content, Role};
-use crate::engine::loaded::{OldKeys, OldMessages, Pending};
+use crate::engine::loaded::{OldKeys, OldMessages, Pending, Synthetic, SyntheticConversation};
 use crate::engine::rows::ErasureRow;
 
 /// Conversations looked at in one step.
 const CONVERSATIONS_PER_STEP_MAX: u32 = 64;
 /// Messages removed in one step.
 const MESSAGES_PER_STEP_MAX: u32 = 256;
+/// People of the load generator removed in one step.
+const PEOPLE_PER_STEP_MAX: u32 = 256;
 /// Keys looked at in one step.
 const KEYS_PER_STEP_MAX: u32 = 512;
 
@@ -100,6 +102,51 @@ fn old_run(
         }
     }
     Ok(run)
+}
+
+/// Some of what the load generator left: conversations of its visitors; when none is left, visitors; then agents. What
+/// is found is removed, or changed so that it can be, and not found again: there is nothing to go on from.
+pub fn synthetic(connection: &Connection) -> Result<Synthetic> {
+    let first = rows::blob(Id::synthetic(0));
+    let mut left = Synthetic::default();
+    let mut conversations = connection.prepare_cached(
+        // By visitor (conversation_by_visitor): theirs are the last run of that index.
+        "SELECT conversation.id, conversation.site_id, coalesce(visitor_delivered, 0), coalesce(agent_delivered, 0)
+         FROM conversation LEFT JOIN marks ON marks.conversation = conversation.id
+         WHERE conversation.visitor >= ?1 ORDER BY conversation.visitor, conversation.id LIMIT ?2",
+    )?;
+    let mut found = conversations.query(params![first, CONVERSATIONS_PER_STEP_MAX])?;
+    let mut rows_left = MESSAGES_PER_STEP_MAX;
+    while let Some(row) = found.next()?
+        && rows_left > 0
+    {
+        let run = old_run(connection, row, u64::MAX, rows_left)?;
+        let rows = u32::try_from(run.rows).unwrap_or(u32::MAX);
+        let whole = rows < rows_left;
+        rows_left = rows_left.saturating_sub(rows);
+        left.conversations
+            .push(SyntheticConversation { run, whole });
+    }
+    if left.conversations.is_empty() {
+        left.visitors = ids(
+            connection,
+            "SELECT id FROM visitor WHERE id >= ?1 ORDER BY id LIMIT ?2",
+        )?;
+    }
+    if left.is_empty() {
+        left.agents = ids(
+            connection,
+            "SELECT id FROM agent WHERE id >= ?1 ORDER BY id LIMIT ?2",
+        )?;
+    }
+    Ok(left)
+}
+
+fn ids(connection: &Connection, sql: &str) -> Result<Vec<Id>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let first = rows::blob(Id::synthetic(0));
+    let found = statement.query_map(params![first, PEOPLE_PER_STEP_MAX], |row| rows::id(row, 0))?;
+    found.collect()
 }
 
 /// Idempotency keys behind `after` that were used before `before_us`.

@@ -14,7 +14,9 @@ use super::open::{self, Place};
 use super::recount::{Recount, recount};
 use super::{CommitError, Index, Store, StoreError, find, migrate, resync, retention, write};
 use crate::config::{Config, Synchronous};
-use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
+use crate::engine::loaded::{
+    Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent, Synthetic,
+};
 use crate::engine::rows::{IdempotencyKeyRow, SessionLastRow, VisitorRow, WidgetRow, meta};
 use crate::engine::write_set::WriteSet;
 use tidegate_protocol::Id;
@@ -342,6 +344,10 @@ impl Store for SqliteStore {
 
     fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError> {
         Ok(retention::old_keys(&self.connection, after, before_us)?)
+    }
+
+    fn synthetic(&mut self) -> Result<Synthetic, StoreError> {
+        Ok(retention::synthetic(&self.connection)?)
     }
 
     fn close(mut self) -> Result<(), StoreError> {

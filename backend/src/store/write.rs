@@ -13,6 +13,7 @@ pub fn write(connection: &Connection, owner_epoch: u64, set: &WriteSet) -> Resul
     conversations(connection, owner_epoch, set)?;
     messages(connection, set)?;
     erasures(connection, set)?;
+    removals(connection, set)?;
     delivery(connection, set)?;
     bookkeeping(connection, set)
 }
@@ -328,6 +329,34 @@ fn delivery(connection: &Connection, set: &WriteSet) -> Result<()> {
             ])?;
     }
     Ok(())
+}
+
+/// Whole rows of the load generator's people.
+fn removals(connection: &Connection, set: &WriteSet) -> Result<()> {
+    let remove = |sql: &str, ids: &[tidegate_protocol::Id]| {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut statement = connection.prepare_cached(sql)?;
+        for id in ids {
+            statement.execute([blob(*id)])?;
+        }
+        Ok(())
+    };
+    remove(
+        "DELETE FROM marks WHERE conversation = ?1",
+        &set.conversations_gone,
+    )?;
+    remove(
+        "DELETE FROM conversation WHERE id = ?1",
+        &set.conversations_gone,
+    )?;
+    remove("DELETE FROM visitor WHERE id = ?1", &set.visitors_gone)?;
+    remove(
+        "DELETE FROM agent_status WHERE agent = ?1",
+        &set.agents_gone,
+    )?;
+    remove("DELETE FROM agent WHERE id = ?1", &set.agents_gone)
 }
 
 fn bookkeeping(connection: &Connection, set: &WriteSet) -> Result<()> {

@@ -466,6 +466,7 @@ fn look_up_once<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError
             Found::OldMessages(store.old_messages(after, before_us)?)
         }
         Need::OldKeys { after, before_us } => Found::OldKeys(store.old_keys(after, before_us)?),
+        Need::Synthetic => Found::Synthetic(store.synthetic()?),
     })
 }
 

@@ -275,6 +275,7 @@ fn apply(engine: &mut Engine, store: &mut SqliteStore, input: &Input<'_>, out: &
             Need::OldKeys { after, before_us } => {
                 Found::OldKeys(store.old_keys(after, before_us).expect("the store reads"))
             }
+            Need::Synthetic => Found::Synthetic(store.synthetic().expect("the store reads")),
             Need::Session { principal, session } => {
                 Found::Session(store.session(principal, session).unwrap())
             }

@@ -379,7 +379,7 @@ impl World {
         assert!(opened.is_sorted(), "first in, first out: {opened:?}");
         if waiting > 0 {
             assert_eq!(
-                self.engine.agents.next(),
+                self.engine.agents.next(false),
                 None,
                 "nobody waits while somebody has room"
             );

@@ -8,7 +8,7 @@ use crate::engine::effect::Output;
 use crate::engine::kinds::{Content, Side, Status};
 use crate::engine::ledger::Ledger;
 use crate::engine::loaded::{
-    Found, Loaded, LoadedConversation, Need, OldKeys, OldMessages, Pending, Sent,
+    Found, Loaded, LoadedConversation, Need, OldKeys, OldMessages, Pending, Sent, Synthetic,
 };
 use crate::engine::rows::{
     AgentRow, AgentStatusRow, ConversationRow, IdempotencyKeyRow, MarksRow, MessageRow, MetaRow,
@@ -114,6 +114,7 @@ impl Tables {
             } => Found::IdempotencyKey(self.keys.get(&(principal, key_hash)).copied()),
             Need::OldMessages { .. } => Found::OldMessages(OldMessages::default()),
             Need::OldKeys { .. } => Found::OldKeys(OldKeys::default()),
+            Need::Synthetic => Found::Synthetic(Synthetic::default()),
             Need::Pending {
                 conversation,
                 above,

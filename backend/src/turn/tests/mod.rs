@@ -10,3 +10,4 @@ mod retention;
 mod rooms;
 mod stage;
 mod storms;
+mod synthetic;

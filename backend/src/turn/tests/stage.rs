@@ -23,7 +23,9 @@ use crate::config::Synchronous;
 use crate::engine::effect::Repeat;
 use crate::engine::kinds::Role;
 use crate::engine::ledger::Ledger;
-use crate::engine::loaded::{Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent};
+use crate::engine::loaded::{
+    Loaded, LoadedConversation, OldKeys, OldMessages, Pending, Sent, Synthetic,
+};
 use crate::engine::rows::{AgentRow, IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use crate::engine::{Engine, Rules};
@@ -105,6 +107,10 @@ impl Store for FaultyStore {
 
     fn old_keys(&mut self, after: (Id, u128), before_us: u64) -> Result<OldKeys, StoreError> {
         self.store.old_keys(after, before_us)
+    }
+
+    fn synthetic(&mut self) -> Result<Synthetic, StoreError> {
+        self.store.synthetic()
     }
 
     fn close(self) -> Result<(), StoreError> {
