@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use crate::bench::{Bench, Options, Verdict};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::questions::{chat, echo, idle, storm};
+use crate::questions::{chat, echo, idle, scenarios, storm, stress};
 use crate::report::{Report, html, json, text};
+use crate::visitors::flock;
 use crate::{load, peers, process};
 
 /// `tidegate bench`
@@ -30,14 +31,29 @@ enum Question {
     Echo(echo::EchoArguments),
     /// What does a connection cost that says nothing?
     Idle(idle::IdleArguments),
+    /// How do tens of thousands fare who chat at once, with text and with 8 KB messages?
+    Scenarios(scenarios::ScenariosArguments),
     /// How long does a newcomer wait when all come at once?
     Storm(storm::StormArguments),
+    /// Does the Tidegate that runs on --data-dir stand a rush?
+    Stress(stress::StressArguments),
     /// One process of the load
     #[command(hide = true)]
     Load,
     /// A server that reflects, to compare with
     #[command(hide = true)]
     Peer(peers::PeerArguments),
+    /// A process that plays visitors
+    #[command(hide = true)]
+    Visitors(VisitorsArguments),
+}
+
+/// `tidegate bench visitors`
+#[derive(Debug, clap::Args)]
+struct VisitorsArguments {
+    /// A job as JSON
+    #[arg(long)]
+    job: String,
 }
 
 impl Question {
@@ -46,9 +62,12 @@ impl Question {
             Self::Chat(_) => "chat",
             Self::Echo(_) => "echo",
             Self::Idle(_) => "idle",
+            Self::Scenarios(_) => "scenarios",
             Self::Storm(_) => "storm",
+            Self::Stress(_) => "stress",
             Self::Load => "load",
             Self::Peer(_) => "peer",
+            Self::Visitors(_) => "visitors",
         }
     }
 
@@ -57,8 +76,12 @@ impl Question {
             Self::Chat(arguments) => chat::run(arguments, bench),
             Self::Echo(arguments) => echo::run(arguments, bench),
             Self::Idle(arguments) => idle::run(arguments, bench),
+            Self::Scenarios(arguments) => scenarios::run(arguments, bench),
             Self::Storm(arguments) => storm::run(arguments, bench),
-            Self::Load | Self::Peer(_) => bail!("a helper process answers no question"),
+            Self::Stress(arguments) => stress::run(arguments, bench),
+            Self::Load | Self::Peer(_) | Self::Visitors(_) => {
+                bail!("a helper process answers no question")
+            }
         }
     }
 }
@@ -73,6 +96,7 @@ pub fn run(arguments: &BenchArguments, data_dir: PathBuf) -> Result<ExitCode> {
     match question {
         Question::Load => return load::run_child().map(|()| ExitCode::SUCCESS),
         Question::Peer(peer) => return peers::run(peer).map(|()| ExitCode::SUCCESS),
+        Question::Visitors(played) => return flock::run(&played.job).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
     // Servers and loads that are started here inherit it.

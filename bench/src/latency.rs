@@ -64,6 +64,12 @@ impl Latencies {
         self.0.len()
     }
 
+    /// The sum divided by the count; nothing counted is nothing.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.0.mean() / 1e9)
+    }
+
     /// The latency below which this part (0 to 1) of all lies.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Duration {

@@ -27,3 +27,4 @@ pub mod server;
 pub mod slow_reader;
 pub mod socket;
 pub mod system;
+pub mod visitors;

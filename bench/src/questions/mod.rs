@@ -3,5 +3,7 @@
 pub mod chat;
 pub mod echo;
 pub mod idle;
+pub mod scenarios;
 pub mod storm;
+pub mod stress;
 pub mod subject;

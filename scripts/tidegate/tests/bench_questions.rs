@@ -1,9 +1,12 @@
 //! Questions of `tidegate bench` that need the whole system: asked with tiny sizes, and their answers looked at. How fast
 //! anything was is no matter here.
 
+mod stage;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use stage::{Stage, directory};
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -53,6 +56,76 @@ fn chat_delivers_everything_that_was_said_in_both_paces() {
         assert!(held(&answer, "ledger after the last"), "{answer}");
         assert!(held(&answer, "lost, refused or"), "{answer}");
     }
+}
+
+#[test]
+fn scenarios_play_both_sizes_of_text_and_lose_none() {
+    let sizes = ["scenarios", "--text", "12", "--large", "8"];
+    let time = ["--every", "1", "--seconds", "2", "--json"];
+    let answer = answer(&[&sizes[..], &time].concat());
+    let rows = answer["tables"][0]["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2, "{answer}");
+    let column = |name: &str| {
+        let columns = answer["tables"][0]["columns"].as_array().expect("columns");
+        let place = columns.iter().position(|column| column["name"] == name);
+        place.unwrap_or_else(|| panic!("no column {name:?} in {answer}"))
+    };
+    for (row, people) in rows.iter().zip([12.0, 8.0]) {
+        assert_eq!(row[column("concurrency")], people, "{answer}");
+        assert_eq!(row[column("error")], 0.0, "{answer}");
+    }
+}
+
+#[test]
+fn a_rush_waits_in_order_and_is_removed_with_the_ledger_closed() {
+    let admission = [
+        ("TIDEGATE_BACKEND__ADMISSION__PER_S", "30"),
+        ("TIDEGATE_BACKEND__ADMISSION__BURST", "20"),
+    ];
+    let stage = Stage::start_in(directory(), &[], &admission);
+    let data_dir = stage.directory.path().join("tidegate-data");
+    let data_dir = data_dir.to_str().expect("UTF-8");
+    let rush = ["stress", "--visitors", "60", "--open", "4", "--agents", "2"];
+    let time = [
+        "--ramp",
+        "1",
+        "--stay",
+        "3",
+        "--ask",
+        "500",
+        "--json",
+        "--data-dir",
+        data_dir,
+    ];
+    let seen = answer(&[&rush[..], &time].concat());
+    for promise in [
+        "the loss ledger",
+        "texts that the ledger accepted",
+        "refused for good",
+        "let in after a later ticket",
+    ] {
+        assert!(held(&seen, promise), "{promise}: {seen}");
+    }
+    let people = seen["tables"][0]["rows"].as_array().expect("rows");
+    assert_eq!(people[1][1], 60.0, "all came: {seen}");
+    assert!(people[1][3].as_f64() > Some(0.0), "some waited: {seen}");
+
+    let clean = answer(&["stress", "--clean", "--json", "--data-dir", data_dir]);
+    assert!(held(&clean, "the loss ledger"), "{clean}");
+    let listed = stage::command(stage.directory.path())
+        .args(["agent", "list"])
+        .output()
+        .expect("the binary runs");
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(
+        listed.contains("demo") && !listed.contains("stress"),
+        "{listed}"
+    );
+    let counted = stage::command(stage.directory.path())
+        .args(["ledger", "--recount"])
+        .output()
+        .expect("the binary runs");
+    assert!(counted.status.success(), "{counted:?}");
 }
 
 #[test]

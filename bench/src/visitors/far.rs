@@ -1,0 +1,154 @@
+//! The parent's end of a child that plays visitors. Nothing here waits for a child: orders are small enough for a pipe, and
+//! reports are taken when they have come.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Job, Order, Report, VISITORS_PER_CHILD_MAX};
+
+/// All children of one kind of visitors.
+#[derive(Debug)]
+pub struct Visitors {
+    children: Vec<Far>,
+    /// The newest reports, added up.
+    sum: Report,
+    /// Reports that were ordered and not taken.
+    awaited: usize,
+}
+
+#[derive(Debug)]
+struct Far {
+    process: Child,
+    orders: ChildStdin,
+    reports: Receiver<Report>,
+    /// Reports that came and wait for those of the other children.
+    come: VecDeque<Report>,
+}
+
+impl Visitors {
+    /// Starts as many children as `job.count` needs.
+    ///
+    /// # Errors
+    /// They can't be started.
+    pub fn start(job: &Job) -> Result<Self> {
+        let needed = job.count.div_ceil(VISITORS_PER_CHILD_MAX).max(1);
+        let mut children = Vec::new();
+        for number in 0..needed {
+            let (begin, end) = (
+                job.count * number / needed,
+                job.count * (number + 1) / needed,
+            );
+            let part = Job {
+                first: job.first + begin,
+                count: end - begin,
+                ..job.clone()
+            };
+            children.push(Far::start(&part)?);
+        }
+        Ok(Self {
+            children,
+            sum: Report::default(),
+            awaited: 0,
+        })
+    }
+
+    /// Tells all of them. `Look` and `Tell` are answered by reports.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub fn order(&mut self, order: Order) -> Result<()> {
+        self.awaited += usize::from(matches!(order, Order::Look | Order::Tell));
+        let mut line = serde_json::to_vec(&order)?;
+        line.push(b'\n');
+        for child in &mut self.children {
+            let written = child.orders.write_all(&line);
+            written.context("a process of the load has ended")?;
+        }
+        Ok(())
+    }
+
+    /// The next report of all of them together, once every child's has come.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub fn report(&mut self) -> Result<Option<&Report>> {
+        for child in &mut self.children {
+            loop {
+                match child.reports.try_recv() {
+                    Ok(report) => child.come.push_back(report),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) if child.come.is_empty() => {
+                        bail!("a process of the load has ended")
+                    }
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            }
+        }
+        if self.children.iter().any(|child| child.come.is_empty()) {
+            return Ok(None);
+        }
+        let mut sum = Report::default();
+        for child in &mut self.children {
+            if let Some(report) = child.come.pop_front() {
+                sum.add(report)?;
+            }
+        }
+        self.awaited = self.awaited.saturating_sub(1);
+        self.sum = sum;
+        Ok(Some(&self.sum))
+    }
+
+    /// Reports that were ordered and have not been taken.
+    #[must_use]
+    pub const fn awaited(&self) -> usize {
+        self.awaited
+    }
+
+    /// The newest report that was taken.
+    #[must_use]
+    pub const fn newest(&self) -> &Report {
+        &self.sum
+    }
+}
+
+impl Far {
+    fn start(job: &Job) -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["bench", "visitors", "--job"])
+            .arg(serde_json::to_string(job)?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a process of the load")?;
+        let orders = process.stdin.take().context("a pipe")?;
+        let lines = BufReader::new(process.stdout.take().context("a pipe")?).lines();
+        let (sender, reports) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Ok(report) = serde_json::from_str(&line) else {
+                    return;
+                };
+                if sender.send(report).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            process,
+            orders,
+            reports,
+            come: VecDeque::new(),
+        })
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        let _gone_already = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
