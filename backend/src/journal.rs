@@ -33,7 +33,7 @@ pub const JOURNAL_FILES_MAX: u32 = 64;
 /// One entry: an input is bounded by a record, or by a request over HTTP.
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 
-const MAGIC: &[u8] = b"tidegate journal 2\n";
+const MAGIC: &[u8] = b"tidegate journal 3\n";
 const BEGAN: u8 = 1;
 const INPUT: u8 = 2;
 const ENDED: u8 = 3;

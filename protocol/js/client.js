@@ -129,8 +129,12 @@ export class Tidegate {
 
   hello() {
     const { record } = this.slot;
+    // Counts up, and by the clock: also beside a page that holds the same session without knowing of this one.
+    record.connection = Math.max(record.connection + 1, Math.floor(this.clock.now() / 1000));
+    this.box.save();
     return {
       session: record.session,
+      connection: record.connection,
       family: this.options.family || 'h5',
       locale: cutUtf8(this.options.locale || '', LOCALE_BYTES_MAX),
       cursors: this.streams.cursors(),

@@ -27,7 +27,7 @@ export const ENUMS = {
 const SOURCE = {
   Cursor: 'conversation:id incarnation:u64 seq:u64',
   Hello: 'request:u64 token:string session:session family:Family locale:string cursors:[Cursor] ticket:string ' +
-    'page:string',
+    'page:string connection:u32',
   Ping: 'request:u64',
   Send: 'n:u64 conversation:id text:string',
   Ack: 'conversation:id delivered:u64 read:u64',

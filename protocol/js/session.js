@@ -12,14 +12,14 @@ const RECORD_VERSION = 1;
 
 /** An empty record. */
 export const freshRecord = (session) =>
-  ({ version: RECORD_VERSION, session, last: 0, principal: '', ticket: '', items: [] });
+  ({ version: RECORD_VERSION, session, connection: 0, last: 0, principal: '', ticket: '', items: [] });
 
 function parseRecord(text) {
   try {
     const record = JSON.parse(text);
     const usable = record.version === RECORD_VERSION && /^[0-9a-f]{16}$/.test(record.session) &&
       Number.isSafeInteger(record.last) && Array.isArray(record.items);
-    return usable ? record : null;
+    return usable ? { connection: 0, ...record } : null;
   } catch {
     return null;
   }

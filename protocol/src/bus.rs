@@ -21,7 +21,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Counts the meanings that records have had: whoever changes a kind or a payload below so that the other side would
 /// misread it counts on. It stands on the bus, and gateway and backend of different counts refuse each other.
-pub const BUS_PROTOCOL: u32 = 1;
+pub const BUS_PROTOCOL: u32 = 2;
 
 /// To the backend: a connection said Hello and its token was verified.
 pub const OPENED: u16 = 1;
@@ -101,9 +101,13 @@ pub struct OpenedRecord {
     /// [`OPENED_ANNOUNCED`], [`OPENED_ON_TICKET`].
     pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub padding: [u8; 2],
     /// How long the connection may be silent, ms, as the gateway learned it: `Welcome.heartbeat_ms`.
     pub heartbeat_ms: u32,
+    /// `Hello.connection`, in an announcement too.
+    pub connection: u32,
+    /// Zero.
+    pub reserved: [u8; 4],
 }
 
 /// The payload of a [`CLOSED`] record.
@@ -212,7 +216,7 @@ pub struct CloseRecord {
 
 const _: () = {
     assert!(cfg!(target_endian = "little"));
-    assert!(size_of::<OpenedRecord>() == 64);
+    assert!(size_of::<OpenedRecord>() == 72);
     assert!(size_of::<ClosedRecord>() == 4);
     assert!(size_of::<MulticastHeader>() == 8);
     assert!(size_of::<MulticastTarget>() == 8);

@@ -34,6 +34,7 @@ pub fn decode<'a>(
                 address,
                 principal,
                 session: opened.record.session,
+                connection: opened.record.connection,
                 request: opened.record.request,
                 role: Role::from_code(opened.record.role)?,
                 family: Family::from_code(opened.record.family).unwrap_or(Family::H5),

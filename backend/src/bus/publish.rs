@@ -104,7 +104,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             Effect::Erased {
                 conversation,
                 up_to,
-            } => self.end_those_behind(engine, *conversation, *up_to),
+            } => self.end_those_who(engine, *conversation, |follow| follow.cursor < *up_to),
             Effect::Appended { conversation, seq } => {
                 for index in 0..self.deliveries.follower_count(*conversation) {
                     if let Some(connection) = self.deliveries.follower(*conversation, index) {
@@ -165,7 +165,11 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 side,
                 active,
             } => self.typing(engine, *conversation, *side, *active),
-            Effect::Forgotten { conversation } => self.deliveries.forget(*conversation),
+            Effect::Forgotten { conversation, seq } => {
+                let lacks = |follow: &Follow| follow.cursor < *seq || follow.state;
+                self.end_those_who(engine, *conversation, lacks);
+                self.deliveries.forget(*conversation);
+            }
             Effect::Http { .. } => {}
         }
     }
@@ -385,16 +389,21 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
     }
 
-    /// Who lacks what was removed has not acknowledged for as long as messages are kept. Their connection ends; when
-    /// they come back, Welcome says that it can't be recovered and where to read.
-    fn end_those_behind(&mut self, engine: &Engine, conversation: ConversationKey, up_to: u64) {
-        let behind: Vec<_> = (0..self.deliveries.follower_count(conversation))
+    /// Connections that lack what can't be pulled for them any more end. When they come back, their Hello has it looked
+    /// up; what retention removed is said not to be recovered, and where to read.
+    fn end_those_who(
+        &mut self,
+        engine: &Engine,
+        conversation: ConversationKey,
+        lack: impl Fn(&Follow) -> bool,
+    ) {
+        let followers: Vec<_> = (0..self.deliveries.follower_count(conversation))
             .filter_map(|index| self.deliveries.follower(conversation, index))
             .collect();
-        for connection in behind {
+        for connection in followers {
             let lacks = self
                 .follow_mut(connection, conversation)
-                .is_some_and(|follow| follow.cursor < up_to);
+                .is_some_and(|follow| lack(follow));
             let Some(delivery) = self.deliveries.get(connection).filter(|_| lacks) else {
                 continue;
             };

@@ -47,6 +47,8 @@ pub struct Connection {
     pub principal: Id,
     /// Which tab.
     pub session: u64,
+    /// Which connection of that tab, as it counts; 0: it does not.
+    pub number: u32,
     /// Visitors: their widget.
     pub widget: u32,
     /// As whom.
@@ -86,6 +88,8 @@ pub struct NewConnection {
     pub principal: Id,
     /// Which tab.
     pub session: u64,
+    /// Which connection of that tab, as it counts; 0: it does not.
+    pub number: u32,
     /// Visitors: their widget.
     pub widget: u32,
     /// As whom.
@@ -172,6 +176,7 @@ impl Connections {
             address,
             principal,
             session,
+            number,
             widget,
             role,
             family,
@@ -180,6 +185,7 @@ impl Connections {
             address,
             principal,
             session,
+            number,
             widget,
             role,
             family,
@@ -277,6 +283,7 @@ mod tests {
             },
             principal: Id(principal),
             session: 1,
+            number: 0,
             widget: 1,
             role: Role::Visitor,
             family: Family::H5,

@@ -176,10 +176,12 @@ pub enum Effect {
         /// Messages up to here are gone.
         up_to: u64,
     },
-    /// A conversation left memory; its key will be used again.
+    /// A conversation left memory; its key will be used again. Who lacks something of it can't be pulled any more.
     Forgotten {
         /// Which.
         conversation: ConversationKey,
+        /// Its newest message.
+        seq: u64,
     },
     /// The answer to a request over HTTP.
     Http {

@@ -66,6 +66,8 @@ pub struct Opened<'a> {
     pub principal: Id,
     /// `Hello.session`.
     pub session: u64,
+    /// `Hello.connection`: which one of that session; 0: not counted.
+    pub connection: u32,
     /// `Hello.request`.
     pub request: u64,
     /// The token's role.
@@ -130,6 +132,7 @@ impl<'a> Input<'a> {
                 write_address(out, opened.address);
                 out.extend_from_slice(&opened.principal.0.to_le_bytes());
                 out.extend_from_slice(&opened.session.to_le_bytes());
+                out.extend_from_slice(&opened.connection.to_le_bytes());
                 out.extend_from_slice(&opened.request.to_le_bytes());
                 out.extend_from_slice(&[
                     opened.role.code(),
@@ -192,6 +195,7 @@ impl<'a> Input<'a> {
                 address: reader.address()?,
                 principal: Id(reader.u128()?),
                 session: reader.u64()?,
+                connection: reader.u32()?,
                 request: reader.u64()?,
                 role: Role::from_code(reader.u8()?).ok_or(Unreadable)?,
                 family: Family::from_code(reader.u8()?).ok_or(Unreadable)?,
@@ -359,6 +363,7 @@ mod tests {
                 address,
                 principal: Id(5),
                 session: 6,
+                connection: 3,
                 request: 7,
                 role: Role::Agent,
                 family: Family::App,

@@ -230,8 +230,9 @@ pub struct Engine {
     pub(crate) new_keys: Vec<IdempotencyKeyRow>,
     /// Facts looked up for the running input.
     facts: Vec<(Need, Found)>,
-    /// By who took part: conversations that ended just before this process began, or in it before they were announced
-    /// (what lay in the rings is applied first). Whoever is announced may not have been told.
+    /// By who took part: conversations that ended just before this process began, or in it before all were announced
+    /// (what lay in the rings is applied first). Whoever is announced may not have been told. Empty from
+    /// `announced_by_us` on.
     pub(crate) lately_closed: BTreeMap<Id, Vec<Id>>,
     /// By then whoever stayed connected was announced.
     pub(crate) announced_by_us: u64,
@@ -255,6 +256,9 @@ impl Engine {
         self.random = seed;
         self.turn = self.turn.wrapping_add(1).max(1);
         self.new_keys.clear();
+        if self.now_us >= self.announced_by_us && !self.lately_closed.is_empty() {
+            self.lately_closed = BTreeMap::new();
+        }
         self.connections.recycle();
         self.conversations.recycle();
         self.forget_closed(out);

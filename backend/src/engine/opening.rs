@@ -28,9 +28,19 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
 
 impl Engine {
     pub(crate) fn opened(&mut self, opened: &Opened<'_>, out: &mut Output) -> Result<(), Need> {
-        // Its Hello waited in the ring for this backend, and the announcement came behind it: to begin anew would take
-        // the Welcome back that is on its way.
-        if opened.announced && self.connections.at(opened.address).is_some() {
+        if opened.announced {
+            self.need_lately_closed(opened.principal)?;
+            if let Some(key) = self.connections.at(opened.address) {
+                self.tell_lately_closed(key, out);
+                return Ok(());
+            }
+        }
+        if self.is_late(opened) {
+            out.effects.push(Effect::Close {
+                address: opened.address,
+                code: CloseCode::SUPERSEDED.0,
+                retry_ms: 0,
+            });
             return Ok(());
         }
         let role = match self.role_of(opened) {
@@ -73,6 +83,7 @@ impl Engine {
             address: opened.address,
             principal,
             session,
+            number: opened.connection,
             widget: opened.widget,
             role,
             family: opened.family,
@@ -84,7 +95,8 @@ impl Engine {
             Side::Agent => self.resume_agent(opened, hello, out),
         }
         if opened.announced {
-            self.resume_lately_closed(opened.principal, role.side(), out);
+            let ended = self.lately_closed_of(opened.principal, role.side());
+            out.resumes.extend(ended);
         }
         let no_longer_theirs = match role.side() {
             Side::Visitor => Vec::new(),
@@ -150,6 +162,18 @@ impl Engine {
             return Ok(Some(key));
         }
         self.fact(Need::Conversation { id }).map(|_| None)
+    }
+
+    /// A Hello of a connection that its client gave up may arrive behind that of the next one: it supersedes nobody. Its
+    /// own line ends; nobody reads there any more.
+    fn is_late(&self, opened: &Opened<'_>) -> bool {
+        let mut others = self.connections.of(opened.principal);
+        opened.connection > 0
+            && others.any(|key| {
+                self.connections.get(key).is_some_and(|other| {
+                    other.session == opened.session && other.number > opened.connection
+                })
+            })
     }
 
     /// Whoever has this slot, this session, or one connection too many, goes.
@@ -228,17 +252,38 @@ impl Engine {
         }
     }
 
+    /// What ended lately may have left memory since: as many look-ups as one principal's conversations that ended
+    /// within [`LATELY_US`](super::loaded::LATELY_US), once for each connection that is announced.
+    fn need_lately_closed(&self, principal: Id) -> Result<(), Need> {
+        for &id in self.lately_closed.get(&principal).into_iter().flatten() {
+            self.conversation_of(id)?;
+        }
+        Ok(())
+    }
+
     /// An earlier process may have committed the end of a conversation and died before it told those who are connected.
-    fn resume_lately_closed(&self, principal: Id, side: Side, out: &mut Output) {
-        let ids = self.lately_closed.get(&principal);
-        for key in ids
-            .into_iter()
-            .flatten()
-            .filter_map(|&id| self.conversations.find(id))
-        {
-            if self.conversations.at(key).side_of(principal) == Some(side) {
-                out.resumes.push(self.resume(key, side, None, true));
-            }
+    fn lately_closed_of(&self, principal: Id, side: Side) -> impl Iterator<Item = Resume> + '_ {
+        let ids = self.lately_closed.get(&principal).into_iter().flatten();
+        ids.filter_map(|&id| self.conversations.find(id))
+            .filter(move |&key| self.conversations.at(key).side_of(principal) == Some(side))
+            .map(move |key| self.resume(key, side, None, true))
+    }
+
+    /// Of a connection whose Hello waited in the ring for this backend, with the announcement behind it: to begin anew
+    /// would take the Welcome back that is on its way. But the Hello named what the client knew when it said it, and
+    /// an earlier process may have taken the same Hello and ended something since.
+    fn tell_lately_closed(&self, key: ConnectionKey, out: &mut Output) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let principal = connection.principal;
+        for resume in self.lately_closed_of(principal, connection.side()) {
+            out.effects.push(Effect::Joined {
+                conversation: resume.conversation,
+                principal,
+                cursor: resume.cursor,
+                seq: self.conversations.at(resume.conversation).seq,
+            });
         }
     }
 

@@ -75,8 +75,14 @@ impl Engine {
             if self.write_marks_of(key, out) {
                 return;
             }
-            self.conversations.forget_oldest_closed();
-            out.effects.push(Effect::Forgotten { conversation: key });
+            let seq = self
+                .conversations
+                .forget_oldest_closed()
+                .map_or(0, |gone| gone.seq);
+            out.effects.push(Effect::Forgotten {
+                conversation: key,
+                seq,
+            });
         }
     }
 

@@ -205,10 +205,9 @@ impl Engine {
         out.effects.push(Effect::Changed { conversation: key });
         self.tell(key, "conversation.closed", out);
         if now_us < self.announced_by_us {
+            // Also if they are connected: another device of theirs may not have been announced yet.
             for principal in [Some(visitor), agent].into_iter().flatten() {
-                if !self.connections.is_connected(principal) {
-                    self.lately_closed.entry(principal).or_default().push(id);
-                }
+                self.lately_closed.entry(principal).or_default().push(id);
             }
         }
         if !self.connections.is_connected(visitor) {

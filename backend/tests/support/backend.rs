@@ -313,6 +313,7 @@ fn opened(agent: Id, slot: u32) -> Opened<'static> {
         },
         principal: agent,
         session: u64::from(slot),
+        connection: 0,
         request: 0,
         role: Role::Agent,
         family: Family::H5,

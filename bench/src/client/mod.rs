@@ -465,6 +465,7 @@ impl Client {
             request,
             token: &self.token,
             session: self.outbox.session,
+            connection: self.link.number,
             family: self.settings.family,
             cursors: &cursors,
             ticket: &self.ticket,

@@ -2,7 +2,6 @@
 //! of nobody, and somebody who asks and never reads. They prove nothing themselves; everybody else has to be served.
 
 use flatbuffers::FlatBufferBuilder;
-use tidegate_backend::engine::Engine;
 use tidegate_protocol::envelope::append_envelope;
 use tidegate_protocol::ws::Opcode;
 use tidegate_protocol::ws::client::UpgradeRequest;
@@ -198,9 +197,5 @@ impl Speaker for Hostile {
 
     fn reads(&self) -> bool {
         self.malice != Malice::NeverReads
-    }
-
-    fn unfinished(&self, _engine: &Engine) -> Option<String> {
-        None
     }
 }

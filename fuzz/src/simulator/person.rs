@@ -215,10 +215,14 @@ impl Person {
         match event {
             Event::Connect => around.wants.push(Want::Connect),
             Event::Disconnect => around.wants.push(Want::Disconnect),
-            // Superseded, say, by its own earlier Hello that came late: a person opens the page again.
+            // Nobody else has its session: not even its own earlier Hello, however late that comes.
             Event::Closed {
-                comes_back: false, ..
-            } => self.act_at_us = around.now_us + self.pause_us,
+                comes_back: false,
+                code,
+                ..
+            } => around
+                .oracle
+                .fail(format!("{} is closed for good: {code}", self.principal)),
             Event::UpgradeRefused { status } => around
                 .oracle
                 .fail(format!("an upgrade was refused with {status}")),

@@ -55,7 +55,9 @@ pub trait Speaker {
         true
     }
     /// Whether it has nothing left to do; if not, what.
-    fn unfinished(&self, engine: &Engine) -> Option<String>;
+    fn unfinished(&self, _engine: &Engine) -> Option<String> {
+        None
+    }
 }
 
 /// A client and its socket.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use flatbuffers::FlatBufferBuilder;
-use tidegate_backend::engine::Engine;
 use tidegate_protocol::envelope::{BatchReader, append_envelope};
 use tidegate_protocol::ws::client::UpgradeRequest;
 use tidegate_protocol::ws::encoder::append_client_frame;
@@ -372,9 +371,5 @@ impl Speaker for Wild {
     fn settle(&mut self) {
         self.settled = true;
         self.wake_at_us = 0;
-    }
-
-    fn unfinished(&self, _engine: &Engine) -> Option<String> {
-        None
     }
 }

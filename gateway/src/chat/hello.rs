@@ -108,9 +108,10 @@ impl Chat {
         };
         peer.principal = claims.sub;
         peer.session = hello.session();
+        peer.connection = hello.connection();
         peer.network = peer.network.with_family(hello.family());
         peer.widget = claims.wid;
-        peer.site = claims.sid;
+        peer.set_site(claims.sid);
         peer.role = claims.role;
         peer.expires_at_s = u32::try_from(claims.exp).unwrap_or(u32::MAX);
         if !claims.name.is_empty() {

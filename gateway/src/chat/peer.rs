@@ -61,6 +61,9 @@ pub struct HeldAck {
     pub read: u64,
 }
 
+/// The `sid` of tokens where one company uses the system.
+const SITE_USUAL: u32 = 1;
+
 /// What few connections have: boxed, so that the others do not pay for it.
 #[derive(Debug, Default)]
 pub struct Extra {
@@ -68,6 +71,8 @@ pub struct Extra {
     pub name: Box<str>,
     /// Agents: the token's `iat`, seconds since the Unix epoch; an announcement repeats it. 0 for visitors.
     pub issued_at_s: u64,
+    /// The token's `sid`, unless it is the usual one.
+    site: Option<u32>,
     /// Set while in [`Phase::Waiting`] and [`Phase::Opening`].
     pub held: Option<Held>,
     /// Set while acknowledgements wait for room.
@@ -80,6 +85,7 @@ impl Extra {
     fn is_empty(&self) -> bool {
         self.name.is_empty()
             && self.issued_at_s == 0
+            && self.site.is_none()
             && self.held.is_none()
             && self.acks.is_empty()
             && self.closed.is_none()
@@ -131,6 +137,8 @@ pub struct Peer {
     pub principal: Id,
     /// `Hello.session`.
     pub session: u64,
+    /// `Hello.connection`; an announcement repeats it.
+    pub connection: u32,
     /// Where it comes from, and its client family.
     pub network: NetworkKey,
     extra: Option<Box<Extra>>,
@@ -140,8 +148,6 @@ pub struct Peer {
     pub generation: u32,
     /// The token's `wid`.
     pub widget: u32,
-    /// The token's `sid`.
-    pub site: u32,
     /// The token's `exp`, seconds since the Unix epoch; a `u32` lasts until 2106.
     pub expires_at_s: u32,
     /// Upgraded: since when. Waiting: when the next news is due. Open: when the oldest unacknowledged Message went
@@ -175,12 +181,12 @@ impl Peer {
         Peer {
             principal: Id::ABSENT,
             session: 0,
+            connection: 0,
             network: NetworkKey::default(),
             extra: None,
             pulse: Pulse::new(Moment(0), 0),
             generation: 0,
             widget: 0,
-            site: 0,
             expires_at_s: 0,
             since: Moment(0),
             parked_since: Moment(0),
@@ -239,6 +245,13 @@ impl Peer {
         }
     }
 
+    /// Keeps the token's `sid`.
+    pub fn set_site(&mut self, site: u32) {
+        if site != SITE_USUAL {
+            self.extra_mut().site = Some(site);
+        }
+    }
+
     /// The token's `name`.
     pub fn name(&self) -> &str {
         self.extra().map_or("", |extra| &extra.name)
@@ -262,12 +275,16 @@ impl Peer {
             issued_at_s: self.extra().map_or(0, |extra| extra.issued_at_s),
             peer_prefix: self.network.prefix(),
             widget: self.widget,
-            site: self.site,
+            site: self
+                .extra()
+                .and_then(|extra| extra.site)
+                .unwrap_or(SITE_USUAL),
             role: self.role.0,
             family: self.network.family().0,
             codec: self.codec as u8,
             flags,
             heartbeat_ms,
+            connection: self.connection,
             ..OpenedRecord::default()
         }
     }

@@ -70,6 +70,26 @@ function world() {
 const open = (page) => () => page.chat.state === 'open';
 const settled = (page) => () => open(page)() && page.chat.outbox.length === 0;
 
+test('each connection of a session has a larger number than the one before, reloads included', async () => {
+  const { clock, server, page } = world();
+  const storage = mapStorage();
+  const first = page(storage);
+  await clock.until(open(first));
+  const numbers = [server.live()[0].hello.connection];
+  for (let round = 2; round < 6; round++) {
+    server.live()[0].cut();
+    await clock.until(() => first.events.welcome.length === round);
+    numbers.push(server.live()[0].hello.connection);
+  }
+  first.kill();
+  const second = page(storage);
+  await clock.until(open(second));
+  assert.equal(second.chat.session, first.chat.session);
+  numbers.push(server.live().at(-1).hello.connection);
+  assert.deepEqual(numbers, [...new Set(numbers)].sort((a, b) => a - b));
+  assert.ok(numbers[0] > 0);
+});
+
 test('a duplicated tab begins a session of its own, and both keep it over a reload', async () => {
   const { clock, server, page } = world();
   const storage = mapStorage();

@@ -1367,6 +1367,7 @@ impl<'a> Hello<'a> {
   pub const VT_CURSORS: ::flatbuffers::VOffsetT = 14;
   pub const VT_TICKET: ::flatbuffers::VOffsetT = 16;
   pub const VT_PAGE: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CONNECTION: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1380,6 +1381,7 @@ impl<'a> Hello<'a> {
     let mut builder = HelloBuilder::new(_fbb);
     builder.add_session(args.session);
     builder.add_request(args.request);
+    builder.add_connection(args.connection);
     if let Some(x) = args.page { builder.add_page(x); }
     if let Some(x) = args.ticket { builder.add_ticket(x); }
     if let Some(x) = args.cursors { builder.add_cursors(x); }
@@ -1446,6 +1448,13 @@ impl<'a> Hello<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Hello::VT_PAGE, None)}
   }
+  #[inline]
+  pub fn connection(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Hello::VT_CONNECTION, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Hello<'_> {
@@ -1462,6 +1471,7 @@ impl ::flatbuffers::Verifiable for Hello<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Cursor>>>>("cursors", Self::VT_CURSORS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("ticket", Self::VT_TICKET, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("page", Self::VT_PAGE, false)?
+     .visit_field::<u32>("connection", Self::VT_CONNECTION, false)?
      .finish();
     Ok(())
   }
@@ -1475,6 +1485,7 @@ pub struct HelloArgs<'a> {
     pub cursors: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Cursor<'a>>>>>,
     pub ticket: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub page: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub connection: u32,
 }
 impl<'a> Default for HelloArgs<'a> {
   #[inline]
@@ -1488,6 +1499,7 @@ impl<'a> Default for HelloArgs<'a> {
       cursors: None,
       ticket: None,
       page: None,
+      connection: 0,
     }
   }
 }
@@ -1530,6 +1542,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HelloBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Hello::VT_PAGE, page);
   }
   #[inline]
+  pub fn add_connection(&mut self, connection: u32) {
+    self.fbb_.push_slot::<u32>(Hello::VT_CONNECTION, connection, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HelloBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     HelloBuilder {
@@ -1555,6 +1571,7 @@ impl ::core::fmt::Debug for Hello<'_> {
       ds.field("cursors", &self.cursors());
       ds.field("ticket", &self.ticket());
       ds.field("page", &self.page());
+      ds.field("connection", &self.connection());
       ds.finish()
   }
 }

@@ -43,6 +43,7 @@ messages! {
         cursors: tables(Cursor),
         ticket: text,
         page: text,
+        connection: u32,
     }
 
     /// Answered by Pong.

@@ -89,6 +89,7 @@ fn all() -> Vec<Vector> {
             ],
             ticket: "ticket",
             page: "https://shop.example/item/7?from=sale",
+            connection: 9,
         }
         "a small session keeps its leading zeros" Hello { session: 5, ..Default::default() }
         "empty" Ping { request: 0 }

@@ -178,6 +178,7 @@ impl World {
                     address: Self::address(*person, *tab),
                     principal: Id(*person),
                     session: tab + 1,
+                    connection: 0,
                     request: 0,
                     role: if *person < 100 {
                         Role::Agent

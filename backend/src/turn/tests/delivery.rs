@@ -270,6 +270,33 @@ fn backlogs_of_every_size_come_whole_or_are_said_not_to() {
 }
 
 #[test]
+fn a_hello_that_arrives_behind_that_of_a_newer_connection_supersedes_nobody() {
+    let mut stage = generous();
+    let (agent, _, conversation) = chat(&mut stage);
+    let [late, newer] = [4, 5].map(|connection| super::stage::Client {
+        connection,
+        ..stage.visitor(1, 11)
+    });
+    stage.enter(&newer);
+    stage.closes.clear();
+    stage.open(&late, &[]);
+    stage.settle();
+    assert_eq!(stage.closes, [(late.slot, 4501)]);
+    assert!(stage.take(&late, "welcome").is_empty());
+    // A new backend knows the numbers from the announcements.
+    stage.restart();
+    stage.announce(&newer);
+    stage.open(&late, &[]);
+    stage.settle();
+    assert_eq!(stage.closes, [(late.slot, 4501); 2]);
+    stage.take_all(&newer);
+    stage.announce(&agent);
+    stage.send(&agent, 1, conversation, "still there?");
+    stage.settle();
+    assert_eq!(stage.seqs(&newer), [4]);
+}
+
+#[test]
 fn a_newer_connection_of_a_session_supersedes_the_older_and_another_tab_does_not() {
     let mut stage = generous();
     let (agent, visitor, conversation) = chat(&mut stage);

@@ -4,6 +4,7 @@ use tidegate_protocol::{Id, fb, message};
 
 use super::super::Stepped;
 use super::stage::{Client, Stage, close_command, id, number, outcome};
+use crate::engine::Rules;
 use crate::store::{CommitError, Store};
 
 fn chat(stage: &mut Stage) -> (Client, Client, Id) {
@@ -195,6 +196,90 @@ fn who_is_announced_after_a_leftover_ended_their_conversation_is_told() {
             .any(|state| state["status"] == "closed" && id(state, "conversation") == conversation),
         "{told:?}"
     );
+}
+
+#[test]
+fn who_is_announced_is_told_of_an_end_that_left_memory_meanwhile() {
+    let mut stage = Stage::with(Rules {
+        window_bytes_max: 256 << 10,
+        sessions_max: 100_000,
+        closed_conversations_max: 1,
+        ..Rules::default()
+    });
+    let (agent, visitor, conversation) = chat(&mut stage);
+    stage.command(&agent, close_command(conversation));
+    let before = stage.turn().step_without_publishing(&mut stage_clock());
+    assert_eq!(before, Stepped::Worked);
+    stage.restart();
+    for other in 2..=4 {
+        let other = stage.visitor(other, 1);
+        stage.enter(&other);
+        stage.send(&other, 1, Id::ABSENT, "hello");
+        stage.command(&other, close_command(Id::ABSENT));
+        stage.settle();
+    }
+    let conversations = stage.turn().engine().conversations();
+    assert_eq!(conversations.find(conversation), None, "it left memory");
+    stage.announce(&visitor);
+    stage.settle();
+    let told = stage.take(&visitor, "conversation_state").pop().unwrap();
+    assert_eq!(
+        (id(&told, "conversation"), told["status"].as_str()),
+        (conversation, Some("closed"))
+    );
+}
+
+#[test]
+fn an_announcement_behind_a_hello_that_was_taken_twice_tells_what_ended_since() {
+    let mut stage = Stage::new();
+    let visitor = stage.visitor(1, 11);
+    stage.open(&visitor, &[]);
+    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.command(&visitor, close_command(Id::ABSENT));
+    let before = stage.turn().step_without_publishing(&mut stage_clock());
+    assert_eq!(before, Stepped::Worked);
+    stage.restart();
+    stage.settle();
+    let result = stage.take(&visitor, "send_result").pop().unwrap();
+    stage.take_all(&visitor);
+    stage.announce(&visitor);
+    stage.settle();
+    let told = stage.take(&visitor, "conversation_state").pop().unwrap();
+    assert_eq!(
+        (id(&told, "conversation"), told["status"].as_str()),
+        (id(&result, "conversation"), Some("closed"))
+    );
+    assert_eq!(stage.seqs(&visitor), [1, 2, 3]);
+    assert!(stage.take(&visitor, "welcome").is_empty(), "once is enough");
+}
+
+#[test]
+fn who_lacks_something_of_a_conversation_that_leaves_memory_comes_back_for_it() {
+    let mut stage = Stage::with(Rules {
+        window_bytes_max: 256 << 10,
+        sessions_max: 100_000,
+        closed_conversations_max: 1,
+        ..Rules::default()
+    });
+    let (agent, visitor, conversation) = chat(&mut stage);
+    // More than a reader is sent before it acknowledges.
+    for n in 1..=20 {
+        stage.send(&agent, n, conversation, &"x".repeat(4_000));
+    }
+    stage.command(&agent, close_command(conversation));
+    stage.settle();
+    let seen = stage.seqs(&visitor).pop().unwrap();
+    assert!(seen < 20, "{seen}");
+    let other = stage.visitor(2, 1);
+    stage.enter(&other);
+    for n in 1..=2 {
+        stage.send(&other, n, Id::ABSENT, "hello");
+        stage.command(&other, close_command(Id::ABSENT));
+        stage.settle();
+    }
+    stage.step();
+    stage.read_all();
+    assert_eq!(stage.closes, [(visitor.slot, 4003)], "half open");
 }
 
 #[test]

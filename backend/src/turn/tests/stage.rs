@@ -182,6 +182,7 @@ pub struct Client {
     pub generation: u32,
     pub principal: Id,
     pub session: u64,
+    pub connection: u32,
     pub role: Role,
     pub name: String,
     pub token_issued_at_s: u64,
@@ -430,6 +431,7 @@ impl Stage {
             generation: 1,
             principal,
             session,
+            connection: 0,
             role,
             name: name.into(),
             token_issued_at_s: START_US / 1_000_000,
@@ -477,6 +479,7 @@ impl Stage {
         let opened = bus::Opened {
             record: bus::OpenedRecord {
                 session: client.session,
+                connection: client.connection,
                 request: 5,
                 issued_at_s: client.token_issued_at_s,
                 widget: u32::from(client.role == Role::Visitor),

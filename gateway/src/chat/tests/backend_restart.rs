@@ -55,6 +55,7 @@ fn an_announcement_carries_who_it_is_and_no_hello() {
         (opened.name, opened.hello, opened.record.session),
         ("访客 8812", &[][..], 7)
     );
+    assert_eq!((opened.record.connection, opened.record.site), (4, 1));
     assert_eq!(
         (taken[0].header.principal, taken[0].header.trace),
         (VISITOR.0, 7)

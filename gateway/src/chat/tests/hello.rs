@@ -25,6 +25,7 @@ fn a_good_hello_becomes_one_opened_record_without_its_secrets() {
         (opened.name, opened.record.session, opened.record.request),
         ("访客 8812", 7, 1)
     );
+    assert_eq!(opened.record.connection, 4);
     assert_eq!(
         (
             opened.record.widget,
