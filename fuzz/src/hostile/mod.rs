@@ -163,6 +163,7 @@ pub fn attacks(service: Service, message_bytes_max: u64, tokens: Option<&Tokens>
     if let Some(tokens) = tokens {
         all.extend(tokens.attacks());
         all.extend(envelopes::attacks(tokens));
+        all.extend(silence::once_welcomed(tokens));
     }
     all
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use protocol::ws::Opcode;
 use tidegate_protocol as protocol;
 
-use super::{Act, Attack, Begins, Ending, HALF_HANDSHAKE, STALLED_FRAME, Service, frame, upgrade};
+use super::{
+    Act, Attack, Begins, Ending, HALF_HANDSHAKE, STALLED_FRAME, Service, Tokens, frame, upgrade,
+};
 
 const HALF_OPEN: u16 = 4003;
 const HELLO_TIMEOUT: u16 = 4004;
@@ -15,7 +17,7 @@ const SLOWLORIS_PEERS: usize = 100;
 
 pub(super) fn attacks(service: Service, message_bytes_max: u64) -> Vec<Attack> {
     let mut all = half_handshakes();
-    all.extend(half_frames(message_bytes_max));
+    all.extend(half_frames(service, message_bytes_max));
     let idle = Attack::new(
         "upgraded, and never sends",
         Begins::Upgraded(None),
@@ -63,7 +65,32 @@ fn half_handshakes() -> Vec<Attack> {
     ]
 }
 
-fn half_frames(message_bytes_max: u64) -> Vec<Attack> {
+/// Of a visitor: what was begun may stall for as long as any frame.
+pub(super) fn once_welcomed(tokens: &Tokens) -> Vec<Attack> {
+    let text = |fin, text: &str| frame(fin, Opcode::Text, text.as_bytes());
+    let stalled = |name: &str, person: u128, begun: &[u8]| {
+        let begins = Begins::Welcomed(tokens.hello(person));
+        let act = Act::Write(begun.to_vec());
+        Attack::new(name, begins, act, Ending::Close(HALF_OPEN)).within(STALLED_FRAME)
+    };
+    let whole = text(true, r#"{"kind":"ping","request":1}"#);
+    vec![
+        stalled("half a frame, once welcomed", 0xaa20, &whole[..9]),
+        stalled(
+            "a fragment, and no other, once welcomed",
+            0xaa21,
+            &text(false, "{"),
+        ),
+    ]
+}
+
+fn half_frames(service: Service, message_bytes_max: u64) -> Vec<Attack> {
+    // What a stranger to the chat begins does not prolong the time for their Hello.
+    let (ending, within) = if service == Service::Chat {
+        (Ending::Close(HELLO_TIMEOUT), HALF_HANDSHAKE)
+    } else {
+        (Ending::Close(HALF_OPEN), STALLED_FRAME)
+    };
     let whole = frame(true, Opcode::Binary, &[7; DRIP_BYTES]);
     let long_bytes = usize::try_from(message_bytes_max)
         .unwrap_or(usize::MAX)
@@ -73,8 +100,7 @@ fn half_frames(message_bytes_max: u64) -> Vec<Attack> {
     let ping = frame(true, Opcode::Ping, b"");
     let nothing = frame(false, Opcode::Continuation, b"");
     let stalled = |name: &str, act: Act| {
-        Attack::new(name, Begins::Upgraded(None), act, Ending::Close(HALF_OPEN))
-            .within(STALLED_FRAME)
+        Attack::new(name, Begins::Upgraded(None), act, ending.clone()).within(within)
     };
     vec![
         stalled(

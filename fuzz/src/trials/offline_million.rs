@@ -30,6 +30,8 @@ const P99_PERCENT_MAX: u64 = 120;
 const READY_MS_MAX: u128 = 2_000;
 const MEMORY_MORE_MIB_MAX: u64 = 192;
 const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than the trial.
+const AWAY_S: u64 = 3_600;
 
 /// p50 and p99 of answers, µs.
 type Answers = [u64; 2];
@@ -40,7 +42,9 @@ pub(super) fn run(stand: &mut Stand) -> anyhow::Result<()> {
     waiting::write(&messages.join("data"), count)?;
     stand.progress(&format!("{count} messages wait"));
     let mut empty = Shop::open(stand, &Setup::new(&stand.binary, &nothing), CHATS, AGENTS)?;
-    let mut full = Shop::open(stand, &Setup::new(&stand.binary, &messages), CHATS, AGENTS)?;
+    // Those who are away stay away: their chats are not to become the crowd's.
+    let setup = Setup::new(&stand.binary, &messages).with("BACKEND__AGENT_GRACE_S", AWAY_S);
+    let mut full = Shop::open(stand, &setup, CHATS, AGENTS)?;
     let (mut in_empty, mut in_full) = (Vec::new(), Vec::new());
     for _ in 0..stand.scale.of(TURNS).max(TURNS_MIN) {
         in_empty.push(turn(&mut empty)?);
