@@ -108,7 +108,7 @@ fn a_lost_message_a_doubled_one_a_lowered_mark_and_a_wrong_counter_are_seen() {
         ("DELETE FROM message WHERE text = 'two'", "promised"),
         (
             "INSERT INTO message SELECT conversation, seq + 100, site_id, at_us, sender_role, sender, session, n,
-                 body_hash, content, system, close_reason, sender_name, text FROM message WHERE text = 'two'",
+                 body_hash, content, system, close_reason, sender_name, text, long_text FROM message WHERE text = 'two'",
             "promised",
         ),
         ("UPDATE marks SET agent_delivered = 1", "the rows say"),

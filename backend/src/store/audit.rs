@@ -46,7 +46,7 @@ pub fn integrity(database: &Path) -> Result<String, StoreError> {
 pub fn messages(database: &Path) -> Result<Vec<MessageRow>, StoreError> {
     let connection = place(database).open_reader()?;
     let mut statement = connection.prepare(
-        "SELECT conversation, seq, session, n, content, text FROM message ORDER BY conversation, seq",
+        "SELECT conversation, seq, session, n, content, text FROM whole_message ORDER BY conversation, seq",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(MessageRow {

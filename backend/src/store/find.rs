@@ -253,7 +253,7 @@ pub fn pending(
 pub fn last_text(connection: &Connection, conversation: Id) -> Result<(String, u64)> {
     let found = connection
         .prepare_cached(
-            "SELECT text, at_us FROM message WHERE conversation = ?1 AND content = ?2 ORDER BY seq DESC LIMIT 1",
+            "SELECT text, at_us FROM whole_message WHERE conversation = ?1 AND content = ?2 ORDER BY seq DESC LIMIT 1",
         )?
         .query_row(params![rows::blob(conversation), TEXT], |row| {
             let text = row.get_ref(0)?.as_str()?;
@@ -336,7 +336,7 @@ fn run(
     text: &mut String,
 ) -> Result<Vec<MessageRow>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM message WHERE conversation = ?1 AND {condition} LIMIT ?3",
+        "SELECT {} FROM whole_message WHERE conversation = ?1 AND {condition} LIMIT ?3",
         rows::MESSAGE
     ))?;
     let mut found = Vec::new();

@@ -37,6 +37,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "ledger",
         sql: include_str!("../../migrations/0003_ledger.sql"),
     },
+    Migration {
+        version: 4,
+        name: "long_texts",
+        sql: include_str!("../../migrations/0004_long_texts.sql"),
+    },
 ];
 
 /// "TIDE": says that a file is ours (`PRAGMA application_id`).

@@ -55,6 +55,8 @@ impl Place {
         }
         .map_err(|error| cannot_open(&self.path, &error))?;
         connection.busy_timeout(Duration::from_millis(self.busy_ms_max))?;
+        // Otherwise SQLite looks at the value of `LIMIT ?` when it plans, and so plans such a statement anew each time.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
         let cache_kib = i64::try_from(self.cache_bytes / 1024).unwrap_or(i64::MAX);
         connection.pragma_update(None, "cache_size", -cache_kib)?;

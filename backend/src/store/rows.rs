@@ -81,6 +81,7 @@ pub fn conversation(row: &Row<'_>) -> Result<ConversationRow> {
     })
 }
 
+/// Of `whole_message`.
 pub const MESSAGE: &str = "conversation, seq, site_id, at_us, sender_role, sender, session, n, body_hash, content, \
     system, close_reason, sender_name, text";
 

@@ -6,6 +6,10 @@ use rusqlite::{Connection, Error, Result, params};
 use super::rows::blob;
 use crate::engine::write_set::WriteSet;
 
+/// A row with a text of so many bytes would come near the 1,002 that a cell of a page of 4 KiB holds: from here on
+/// texts go to `long_text`. Most of what people type has less.
+const LONG_TEXT_BYTES_MIN: usize = 640;
+
 /// Runs everything; the caller has begun a transaction and commits it.
 pub fn write(connection: &Connection, owner_epoch: u64, set: &WriteSet) -> Result<()> {
     settings(connection, set)?;
@@ -172,10 +176,19 @@ fn messages(connection: &Connection, set: &WriteSet) -> Result<()> {
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO message (conversation, seq, site_id, at_us, sender_role, sender, session, n, body_hash, content,
-             system, close_reason, sender_name, text)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             system, close_reason, sender_name, text, long_text)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     for row in &set.messages {
+        let text = set.text(row.text);
+        let (text, long_text) = if text.len() < LONG_TEXT_BYTES_MIN {
+            (text, None)
+        } else {
+            connection
+                .prepare_cached("INSERT INTO long_text (text) VALUES (?1)")?
+                .execute([text])?;
+            ("", Some(connection.last_insert_rowid()))
+        };
         statement.execute(params![
             blob(row.conversation),
             row.seq.cast_signed(),
@@ -190,7 +203,8 @@ fn messages(connection: &Connection, set: &WriteSet) -> Result<()> {
             row.system.code(),
             row.close_reason.code(),
             set.text(row.sender_name),
-            set.text(row.text)
+            text,
+            long_text
         ])?;
     }
     Ok(())
@@ -200,6 +214,10 @@ fn erasures(connection: &Connection, set: &WriteSet) -> Result<()> {
     if set.erasures.is_empty() {
         return Ok(());
     }
+    let mut remove_texts = connection.prepare_cached(
+        "DELETE FROM long_text WHERE id IN (
+             SELECT long_text FROM message WHERE conversation = ?1 AND seq <= ?2 AND long_text IS NOT NULL)",
+    )?;
     let mut remove =
         connection.prepare_cached("DELETE FROM message WHERE conversation = ?1 AND seq <= ?2")?;
     let mut keep = connection.prepare_cached(
@@ -214,6 +232,7 @@ fn erasures(connection: &Connection, set: &WriteSet) -> Result<()> {
              expired_to_visitor = expired_to_visitor + excluded.expired_to_visitor",
     )?;
     for row in &set.erasures {
+        remove_texts.execute(params![blob(row.conversation), row.seq.cast_signed()])?;
         let removed = remove.execute(params![blob(row.conversation), row.seq.cast_signed()])?;
         if removed as u64 != row.rows {
             // The ledger was moved by what was counted: nothing else may go.

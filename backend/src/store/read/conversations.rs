@@ -167,7 +167,7 @@ impl Reader {
         let found: Option<i64> = self
             .connection
             .prepare_cached(
-                "SELECT 1 FROM message WHERE conversation = ?1 AND content = ?2
+                "SELECT 1 FROM whole_message WHERE conversation = ?1 AND content = ?2
                  AND (instr(text, ?3) > 0 OR instr(lower(text), ?4) > 0) LIMIT 1",
             )?
             .query_row(
