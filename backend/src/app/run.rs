@@ -194,12 +194,15 @@ pub fn run(
     let mut seat =
         Seat::take(&bus_directory).map_err(|error| StartError::Bus(error.to_string()))?;
 
+    let began = Instant::now();
     let open = || SqliteStore::open(&StoreOptions::from_config(&config)?);
     let Some(mut store) = patiently(shutdown, open)? else {
         return Ok(());
     };
+    let opened = began.elapsed();
     let checkpoints = store.checkpoint_counters();
     let loaded = store.load()?;
+    let read = began.elapsed().saturating_sub(opened);
     let readers = Readers::start(
         store.place(),
         config.site_id,
@@ -219,6 +222,9 @@ pub fn run(
         conversations = loaded.conversations.len(),
         agents = loaded.agents.len(),
         incarnation = loaded.incarnation,
+        // SQLite goes through a log that a death left.
+        open_ms = opened.as_millis(),
+        read_ms = read.as_millis(),
         "loaded"
     );
     let engine = Engine::new(rules_of(&config), loaded, started_us);
