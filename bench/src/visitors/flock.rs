@@ -411,7 +411,10 @@ impl Flock {
     fn welcomed(&mut self, member: usize) {
         self.answered(member);
         let visitor = &mut self.visitors[member];
-        if let Some(ticket) = visitor.ticket.take() {
+        // Who comes back was let in before: that says nothing of the order.
+        if let Some(ticket) = visitor.ticket.take()
+            && visitor.stage == Stage::Answered
+        {
             self.report.let_in.push((ticket, now_us()));
         }
         if visitor.stage != Stage::Answered || self.hushed {

@@ -37,6 +37,7 @@ pub(super) fn report(
         .report
         .table(processes(talk, first, last, delivered, seconds));
     bench.report.table(turns(first, last));
+    bench.report.table(inside(last));
     plots(bench, talk, samples);
     checks(bench, arguments, talk, samples, delivered / seconds);
     bench.report.check(Check {
@@ -176,11 +177,34 @@ fn turns(first: &Sample, last: &Sample) -> Table {
         grew("tidegate_commit_us_total") / turns,
         0,
     );
-    row(
-        "longest turn since the start, ms",
-        last.metrics.sum("tidegate_turn_us_max_total") / 1e3,
-        2,
+    table
+}
+
+/// How long the backend's turns and texts took, by its own histograms; they begin with its start, so the arrival of all
+/// those people and the warm-up are in them.
+fn inside(last: &Sample) -> Table {
+    let mut table = Table::new(
+        "inside the backend, since its start",
+        &[
+            ("what", ""),
+            ("p50", "ms"),
+            ("p99", "ms"),
+            ("p99.9", "ms"),
+            ("p99.99", "ms"),
+            ("max", "ms"),
+        ],
     );
+    for (what, name) in [
+        ("turn, take to release", "tidegate_turn_us"),
+        ("text, begin of its turn to publication", "tidegate_chat_us"),
+    ] {
+        let quantile = |part: &str| {
+            let found = last.metrics.get(&format!("{name}{{quantile=\"{part}\"}}"));
+            found.map_or(Cell::None, |us| Cell::number(us / 1e3, 3))
+        };
+        let parts = ["0.5", "0.99", "0.999", "0.9999", "1"].map(quantile);
+        table.row(std::iter::once(what.into()).chain(parts).collect());
+    }
     table
 }
 

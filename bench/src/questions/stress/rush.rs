@@ -56,8 +56,6 @@ pub(super) struct Seen {
     pub(super) after: Ledger,
     /// What the rows say beside the counters; `Err`: the ledger is open.
     pub(super) recounted: Result<(), String>,
-    /// The backend's memory before the rush.
-    pub(super) calm_bytes: u64,
     pub(super) samples: Vec<Sample>,
 }
 
@@ -69,7 +67,6 @@ pub(super) struct Rush<'a> {
     open: Visitors,
     new: Visitors,
     before: Ledger,
-    calm_bytes: u64,
     samples: Vec<Sample>,
     begun: Instant,
     said_at: Instant,
@@ -133,7 +130,6 @@ impl<'a> Rush<'a> {
             open: Visitors::start(&open)?,
             new: Visitors::start(&new)?,
             before,
-            calm_bytes: 0,
             samples: Vec::new(),
             begun: Instant::now(),
             said_at: Instant::now(),
@@ -160,8 +156,6 @@ impl<'a> Rush<'a> {
     /// A process of the load ended.
     pub(super) fn run(&mut self, arguments: &StressArguments, bench: &Bench) -> Result<()> {
         self.pass(CALM, bench, "calm")?;
-        let backend = self.system.backend().context("the backend does not run")?;
-        self.calm_bytes = resident_bytes(backend)?;
         let over_ms = arguments.ramp * 1_000;
         self.new.order(Order::Come { over_ms })?;
         self.pass(Duration::from_millis(over_ms), bench, "they come")?;
@@ -231,7 +225,6 @@ impl<'a> Rush<'a> {
             before: self.before,
             after: Ledger::from(&after.context("figures")?),
             recounted: recount(self.system)?,
-            calm_bytes: self.calm_bytes,
             samples: self.samples,
         })
     }

@@ -1,7 +1,7 @@
 //! What a run has shown, beside what was promised.
 
 use super::StressArguments;
-use super::rush::Seen;
+use super::rush::{Sample, Seen};
 use crate::bench::{Bench, Verdict};
 use crate::latency::{Latencies, percentile_plot};
 use crate::report::{Axis, Cell, Check, Plot, Report, Series, Table};
@@ -38,7 +38,6 @@ pub(super) fn judge(bench: &mut Bench, arguments: &StressArguments, seen: &Seen)
     plots(report, seen);
     checks(report, arguments, seen);
     if lag_ms(seen) > LAG_P99_MS_MAX {
-        report.note("load saturated: it did things too late to say anything about the server");
         return Verdict::Saturated;
     }
     report.verdict()
@@ -227,20 +226,22 @@ fn overtaken(let_in: &[(u64, u64)]) -> u64 {
     count
 }
 
-/// From the calm before the rush to the largest while at least half as many waited as ever did; `None`: nobody waited.
+/// The backend's memory while at least half as many waited as ever did, against its memory when half had come: the other
+/// half came after that, so what grows with those who wait is seen, and what a fresh process warms up for is not.
+/// `None`: nobody waited.
 fn growth_percent(seen: &Seen) -> Option<f64> {
     let most = seen.samples.iter().map(|sample| sample.waiting).max()?;
     if most == 0 {
         return None;
     }
-    let waited = seen
-        .samples
-        .iter()
-        .filter(|sample| sample.waiting * 2 >= most);
-    let calm = float(seen.calm_bytes.max(1));
-    let grew = waited.map(|sample| {
-        let inside = VISITOR_BYTES * float(sample.inside) + CHAT_BYTES * float(sample.asked);
-        (float(sample.backend_bytes) - calm - inside) / calm * 100.0
+    let is_full = |sample: &&Sample| sample.waiting * 2 >= most;
+    let half = seen.samples.iter().find(is_full)?;
+    let before = float(half.backend_bytes.max(1));
+    let grew = seen.samples.iter().filter(is_full).map(|sample| {
+        let inside = float(sample.inside.saturating_sub(half.inside));
+        let asked = float(sample.asked.saturating_sub(half.asked));
+        let allowed = VISITOR_BYTES * inside + CHAT_BYTES * asked;
+        (float(sample.backend_bytes) - before - allowed) / before * 100.0
     });
     grew.reduce(f64::max)
 }
@@ -260,7 +261,7 @@ fn plots(report: &mut Report, seen: &Seen) {
             .arrivals
             .plot("from arrival to Welcome or Wait", "arrivals"),
     );
-    let line = |name: &str, value: &dyn Fn(&super::rush::Sample) -> f64| {
+    let line = |name: &str, value: &dyn Fn(&Sample) -> f64| {
         let points = seen
             .samples
             .iter()
