@@ -62,6 +62,14 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("process {pid} has ended")))
 }
 
+/// Descriptors that a process has open.
+///
+/// # Errors
+/// When there is no such process, or it is another user's.
+pub fn descriptors(pid: u32) -> io::Result<u64> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64)
+}
+
 /// Lets this process, and what it starts, open as many descriptors as the system allows it.
 ///
 /// # Errors

@@ -207,6 +207,12 @@ impl System {
 
     // --- people ------------------------------------------------------------------------------------------------
 
+    /// What signs tokens, in hex: for processes of a load that mint their own.
+    #[must_use]
+    pub fn token_key_hex(&self) -> String {
+        self.key.to_hex()
+    }
+
     /// A visitor's token.
     #[must_use]
     pub fn visitor_token(&self, id: Id) -> String {

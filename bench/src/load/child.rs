@@ -14,6 +14,7 @@ use tidegate_protocol::ws::encoder::append_client_frame;
 
 use super::answers::{Answers, Wrong};
 use super::exchanging::Running;
+use super::visiting::Heard;
 use super::{Answer, Order, now_ns};
 use crate::uring::{Completion, Ring, Sizes};
 
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     /// A send is under way.
     pub(super) sending: bool,
     answers: Answers,
+    /// A visitor's input instead.
+    heard: Option<Box<Heard>>,
     /// A pong that waits for the end of a send.
     pong: Option<Vec<u8>>,
 }
@@ -51,6 +54,8 @@ pub(super) struct Connection {
 pub(super) enum Stage {
     Connecting,
     Upgrading,
+    /// Hello was said; the Welcome comes.
+    Greeting,
     Open,
     Lost,
 }
@@ -160,6 +165,7 @@ impl Child {
             owed: 0,
             sending: false,
             answers: Answers::default(),
+            heard: None,
             pong: None,
         });
     }
@@ -208,16 +214,40 @@ impl Child {
 
     fn read(&mut self, index: usize, buffer: u16, count: usize) -> Result<(), Wrong> {
         let connection = &mut self.connections[index];
-        let bytes = &self.ring.buffer(buffer)[..count];
+        let bytes = &mut self.ring.buffer(buffer)[..count];
         match connection.stage {
             Stage::Connecting | Stage::Lost => Ok(()),
             Stage::Upgrading => {
                 let Some(connecting) = &mut self.connecting else {
                     return Ok(());
                 };
-                if connection.answers.upgrade(&connecting.asked(), bytes)? {
+                if !connection.answers.upgrade(&connecting.asked(), bytes)? {
+                    return Ok(());
+                }
+                let number = connecting.number(index);
+                if let Some(visiting) = &mut connecting.visiting {
+                    connection.stage = Stage::Greeting;
+                    connection.heard = Some(Box::new(Heard::nothing()));
+                    // A few hundred bytes into a fresh socket: they fit.
+                    let hello = visiting.hello(number);
+                    rustix::net::send(&connection.socket, hello, rustix::net::SendFlags::DONTWAIT)
+                        .map_err(|error| format!("no room for a Hello: {error}"))?;
+                } else {
                     connection.stage = Stage::Open;
                     connecting.upgraded(connection.due_ns.pop_front());
+                }
+                Ok(())
+            }
+            Stage::Greeting => {
+                let Some(heard) = &mut connection.heard else {
+                    return Ok(());
+                };
+                heard.take(bytes)?;
+                if heard.is_welcomed() {
+                    connection.stage = Stage::Open;
+                    if let Some(connecting) = &mut self.connecting {
+                        connecting.upgraded(connection.due_ns.pop_front());
+                    }
                 }
                 Ok(())
             }
@@ -226,7 +256,10 @@ impl Child {
                     .running
                     .as_ref()
                     .map_or(&[][..], |running| running.expected);
-                let came = connection.answers.take(bytes, expected)?;
+                let came = match &mut connection.heard {
+                    Some(heard) => heard.take(bytes)?,
+                    None => connection.answers.take(bytes, expected)?,
+                };
                 if let Some(running) = &mut self.running {
                     running.answered(connection, came.answers)?;
                 }
@@ -290,7 +323,9 @@ impl Child {
         connection.owed = 0;
         let _gone_already = shutdown(&connection.socket, Shutdown::Both);
         match (&mut self.connecting, stage) {
-            (Some(connecting), Stage::Connecting | Stage::Upgrading) => connecting.failed(why),
+            (Some(connecting), Stage::Connecting | Stage::Upgrading | Stage::Greeting) => {
+                connecting.failed(why)
+            }
             _ => {
                 self.lost += 1;
                 self.first_error.get_or_insert(why);

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tidegate_protocol::Codec;
 use tidegate_protocol::ws::client::UpgradeRequest;
 
 use super::answers::Wrong;
 use super::child::{Child, own_cpu_us, say, until};
+use super::visiting::Visiting;
 use super::{Answer, Connect, Connected, now_ns, source};
 use crate::uring::{KernelAddress, socket};
 
@@ -28,13 +30,18 @@ pub(super) struct Connecting {
     pub(super) request: &'static [u8],
     host: String,
     path: String,
+    pub(super) visiting: Option<Visiting>,
+    /// What this order's first connection is called in the child, and in the whole load.
+    first: (usize, u64),
     result: Connected,
     last_ns: u64,
 }
 
 impl Connecting {
-    fn new(order: &Connect) -> Self {
+    fn new(order: &Connect, first: usize) -> Result<Self> {
         let mut this = Self {
+            visiting: order.visitors.as_ref().map(Visiting::new).transpose()?,
+            first: (first, order.before),
             request: &[],
             host: order.target.host.clone(),
             path: order.target.path.clone(),
@@ -45,7 +52,13 @@ impl Connecting {
         this.asked().append(&mut request);
         // A few hundred bytes for each order, in a process that gets a handful.
         this.request = Box::leak(request.into_boxed_slice());
-        this
+        Ok(this)
+    }
+
+    /// The number in the whole load of the child's connection `index`.
+    pub(super) fn number(&self, index: usize) -> u64 {
+        let (first, before) = self.first;
+        before + (index - first) as u64
     }
 
     pub(super) fn asked(&self) -> UpgradeRequest<'_> {
@@ -53,7 +66,11 @@ impl Connecting {
             host: &self.host,
             target: &self.path,
             nonce: NONCE,
-            subprotocols: "",
+            subprotocols: if self.visiting.is_some() {
+                Codec::Flat.subprotocol()
+            } else {
+                ""
+            },
             origin: "",
         }
     }
@@ -79,7 +96,7 @@ impl Connecting {
 
 impl Child {
     pub(super) fn connect(&mut self, order: &Connect) -> Result<Connected> {
-        self.connecting = Some(Connecting::new(order));
+        self.connecting = Some(Connecting::new(order, self.connections.len())?);
         let address = KernelAddress::leaked(order.target.address);
         while now_ns() < order.begin_ns {
             self.turn(until(order.begin_ns))?;

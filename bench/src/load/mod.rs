@@ -8,6 +8,7 @@ mod answers;
 mod child;
 mod connecting;
 mod exchanging;
+mod visiting;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use child::run as run_child;
+pub use visiting::Visitors;
 
 use crate::latency::Latencies;
 use crate::process::Process;
@@ -54,18 +56,20 @@ pub struct Connect {
     pub over_ms: u64,
     /// When to begin.
     pub begin_ns: u64,
+    /// Each says Hello as one of these, and is open when it was welcomed.
+    pub visitors: Option<Visitors>,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Connected {
-    /// Upgraded connections, of these.
+    /// Upgraded (or welcomed) connections, of these.
     pub open: u64,
     /// Refused, reset, timed out.
     pub failed: u64,
     /// Why the first one failed.
     pub first_error: Option<String>,
-    /// From the moment at which each was due until its 101 was read.
+    /// From the moment at which each was due until its 101 (or its Welcome) was read.
     pub upgrades: Latencies,
     /// How late each was begun.
     pub lag: Latencies,
@@ -170,6 +174,7 @@ enum Answer {
 #[derive(Debug)]
 pub struct Load {
     children: Vec<Child>,
+    visitors: Option<Visitors>,
 }
 
 #[derive(Debug)]
@@ -195,7 +200,15 @@ impl Load {
         });
         Ok(Self {
             children: children.collect::<Result<_>>()?,
+            visitors: None,
         })
+    }
+
+    /// All connections that it opens from here on are visitors', who say Hello and are welcomed.
+    #[must_use]
+    pub fn of_visitors(mut self, visitors: Visitors) -> Self {
+        self.visitors = Some(visitors);
+        self
     }
 
     /// Opens more connections, spread over the children: over so long, or as fast as the server upgrades.
@@ -225,6 +238,7 @@ impl Load {
                 connections: share,
                 over_ms: u64::try_from(over.as_millis())?,
                 begin_ns,
+                visitors: self.visitors.clone(),
             }))?;
             before += share;
             child.connections += share;

@@ -6,12 +6,14 @@
 mod bare;
 #[cfg(feature = "peers")]
 mod fastwebsockets;
+mod fleet;
 #[cfg(feature = "peers")]
 mod tungstenite;
 
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Result, ensure};
+pub use fleet::Fleet;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use crate::process::{Process, end_with_parent};
@@ -107,7 +109,7 @@ impl Peer {
 /// When it can't listen, or was not built in.
 pub fn run(arguments: &PeerArguments) -> Result<()> {
     end_with_parent();
-    let listener = listener(arguments.listen)?;
+    let listener = listener(arguments.listen, Sharing::Alone)?;
     println!("echo on ws://{}/", listener.local_addr()?);
     match arguments.peer {
         Peer::Tidegate => anyhow::bail!("it is started by `tidegate gateway --echo`"),
@@ -121,14 +123,22 @@ pub fn run(arguments: &PeerArguments) -> Result<()> {
     }
 }
 
+/// Whether others may bind the same port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Shared,
+}
+
 /// What is accepted from it inherits that small segments are not held back.
-fn listener(address: SocketAddr) -> Result<TcpListener> {
+fn listener(address: SocketAddr, sharing: Sharing) -> Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, sharing == Sharing::Shared)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;

@@ -3,6 +3,10 @@
 //! Connections are opened in steps. Memory is the slope between the first step and the last (what one more connection
 //! costs), and the whole process over all of them (what it costs with its rings and buffers); the kernel's memory is of
 //! both ends, as both are here. Then they are held while each second one in a hundred is pinged.
+//!
+//! One process holds as many connections as it has descriptors: `--gateways` starts several on one port. `--visitors` starts
+//! a whole Tidegate, and each connection is a visitor who was welcomed and then says nothing. At the end the servers' own
+//! descriptors are counted, so that a connection counts that both ends hold.
 
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use anyhow::{Result, ensure};
 use super::subject::{Subject, median, peers};
 use crate::bench::{Bench, Verdict};
 use crate::kernel;
-use crate::load::{Exchange, Load, Message, Pace, count};
+use crate::load::{Exchange, Load, Message, Pace, Visitors, count};
 use crate::machine::Cores;
 use crate::peers::Peer;
 use crate::report::{Axis, Cell, Plot, Series, Table};
@@ -28,6 +32,7 @@ const CHECKED_FROM: u64 = 18_000;
 const SLOPE_BYTES_MAX: f64 = 192.0;
 const WHOLE_BYTES_MAX: f64 = 640.0;
 const ACCEPT_US_MAX: f64 = 11.0;
+const VISITOR_BYTES_MAX: f64 = 1_000.0;
 
 /// `tidegate bench idle`
 #[derive(Debug, clap::Args)]
@@ -41,6 +46,12 @@ pub struct IdleArguments {
     /// For how long they are held, while one in a hundred is pinged each second
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     seconds: f64,
+    /// Gateway processes on the one port: past the descriptors of one
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["server", "compare"], value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    gateways: u16,
+    /// Visitors of a whole Tidegate, each welcomed, instead of connections of the echo
+    #[arg(long, conflicts_with_all = ["server", "compare"])]
+    visitors: bool,
     /// Run ours beside the peers, in turn
     #[arg(long, conflicts_with = "server")]
     compare: bool,
@@ -62,6 +73,8 @@ struct Seen {
     held_cores: f64,
     pong_p99_ms: f64,
     unanswered: u64,
+    /// Connections that the server's processes hold in the end, by their descriptors.
+    held: f64,
     /// Connections, and the process's resident bytes with them.
     memory: Vec<(f64, f64)>,
     load_cores: f64,
@@ -84,10 +97,16 @@ pub fn run(arguments: &IdleArguments, bench: &mut Bench) -> Result<Verdict> {
     let mut all: Vec<(String, Vec<Seen>)> = Vec::new();
     for round in 0..arguments.rounds {
         for peer in &peers {
-            let subject = if arguments.compare {
-                Subject::peer(*peer, cores.server)?
+            let gateways = usize::from(arguments.gateways);
+            let (subject, visitors) = if arguments.compare {
+                (Subject::peer(*peer, cores.server)?, None)
+            } else if arguments.visitors {
+                let (subject, visitors) = Subject::whole(gateways, cores.server)?;
+                (subject, Some(visitors))
+            } else if gateways > 1 {
+                (Subject::gateways(gateways, cores.server)?, None)
             } else {
-                Subject::asked(&bench.options, cores.server)?
+                (Subject::asked(&bench.options, cores.server)?, None)
             };
             bench.progress.say(format!(
                 "round {} of {}: {}",
@@ -95,7 +114,7 @@ pub fn run(arguments: &IdleArguments, bench: &mut Bench) -> Result<Verdict> {
                 arguments.rounds,
                 subject.name
             ));
-            let seen = ask(arguments, bench, &subject, &cores)?;
+            let seen = ask(arguments, bench, &subject, visitors, &cores)?;
             match all.iter_mut().find(|(name, _)| *name == subject.name) {
                 Some((_, runs)) => runs.push(seen),
                 None => all.push((subject.name.clone(), vec![seen])),
@@ -130,12 +149,54 @@ pub fn run(arguments: &IdleArguments, bench: &mut Bench) -> Result<Verdict> {
             "µs",
         );
     }
+    let whole = arguments.visitors || arguments.gateways > 1;
+    for (name, runs) in all.iter().filter(|_| whole) {
+        check_fleet(arguments, bench, name, runs);
+    }
     Ok(bench.report.verdict())
 }
 
-fn ask(arguments: &IdleArguments, bench: &Bench, subject: &Subject, cores: &Cores) -> Result<Seen> {
+/// What several processes together must hold.
+fn check_fleet(arguments: &IdleArguments, bench: &mut Bench, name: &str, runs: &[Seen]) {
+    let total = count(arguments.connections);
+    let of = |figure: fn(&Seen) -> f64| median(runs.iter().map(figure).collect());
+    let held = of(|seen| seen.held).unwrap_or(0.0);
+    let report = &mut bench.report;
+    report.check_at_most(
+        format!("{name}: connections that the servers do not hold in the end"),
+        total - held,
+        0.0,
+        "",
+    );
+    report.check_at_most(
+        format!("{name}: pings not answered within two seconds"),
+        of(|seen| count(seen.unanswered)).unwrap_or(f64::NAN),
+        0.0,
+        "",
+    );
+    if arguments.visitors && arguments.connections >= CHECKED_FROM {
+        report.check_at_most(
+            "resident memory of one more welcomed visitor, gateways and backend",
+            of(|seen| seen.slope_bytes).unwrap_or(f64::NAN),
+            VISITOR_BYTES_MAX,
+            "B",
+        );
+    }
+}
+
+fn ask(
+    arguments: &IdleArguments,
+    bench: &Bench,
+    subject: &Subject,
+    visitors: Option<Visitors>,
+    cores: &Cores,
+) -> Result<Seen> {
     let total = arguments.connections;
     let mut load = Load::start(total, &cores.load)?;
+    if let Some(visitors) = visitors {
+        load = load.of_visitors(visitors);
+    }
+    let descriptors = subject.descriptors()?;
     let kernel_before = kernel::memory_bytes()?;
     let mut memory = Vec::new();
     let (mut open, mut connect_s, mut connect_us, mut load_us) = (0, 0.0, 0.0, 0.0);
@@ -168,6 +229,7 @@ fn ask(arguments: &IdleArguments, bench: &Bench, subject: &Subject, cores: &Core
         window_ms: u64::try_from(Duration::from_secs_f64(arguments.seconds).as_millis())?,
         watched: subject.pids.clone(),
     })?;
+    let held = count(subject.descriptors()?.saturating_sub(descriptors));
     let more = count(total - arguments.from);
     let last = memory[memory.len() - 1].1;
     Ok(Seen {
@@ -179,6 +241,7 @@ fn ask(arguments: &IdleArguments, bench: &Bench, subject: &Subject, cores: &Core
         held_cores: exchanged.watched_cores(),
         pong_p99_ms: exchanged.latencies.quantile(0.99).as_secs_f64() * 1e3,
         unanswered: exchanged.unanswered,
+        held,
         memory,
         load_cores: load_us / 1e6 / connect_s.max(1e-9),
     })
@@ -192,6 +255,7 @@ fn show(arguments: &IdleArguments, bench: &mut Bench, all: &[(String, Vec<Seen>)
         ),
         &[
             ("server", ""),
+            ("held", ""),
             ("accepts", "1/s"),
             ("CPU per accept", "µs"),
             ("one more", "B"),
@@ -218,6 +282,7 @@ fn show(arguments: &IdleArguments, bench: &mut Bench, all: &[(String, Vec<Seen>)
         };
         table.row(vec![
             name.as_str().into(),
+            only(|seen| seen.held, 0),
             of(|seen| seen.accepts_per_s, 0),
             only(|seen| seen.accept_us, 2),
             only(|seen| seen.slope_bytes, 0),

@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use crate::bench::Options;
-use crate::load::count;
-use crate::peers::{Peer, Server};
-use crate::process::{cpu_us, resident_bytes};
+use crate::load::{Visitors, count};
+use crate::peers::{Fleet, Peer, Server};
+use crate::process::{cpu_us, descriptors, resident_bytes};
+use crate::system::{Setup, System};
 use crate::target::Target;
 
 /// A server under question.
@@ -17,7 +18,17 @@ pub struct Subject {
     pub target: Target,
     /// Its processes, as far as they are known: without any, CPU time and memory are not measured.
     pub pids: Vec<u32>,
-    _own: Option<Server>,
+    _own: Own,
+}
+
+/// What was started here, and ends with the question.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for their ends")]
+enum Own {
+    Nothing,
+    Peer(Server),
+    Gateways(Fleet),
+    Whole(System),
 }
 
 impl Subject {
@@ -31,7 +42,7 @@ impl Subject {
             name: peer.name().to_owned(),
             target: server.target.clone(),
             pids: vec![server.process.id()],
-            _own: Some(server),
+            _own: Own::Peer(server),
         })
     }
 
@@ -47,8 +58,60 @@ impl Subject {
             name: url.clone(),
             target: Target::parse(url)?,
             pids: options.watch.clone(),
-            _own: None,
+            _own: Own::Nothing,
         })
+    }
+
+    /// So many echo gateways of ours on one port, all on one core.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn gateways(gateways: usize, core: Option<usize>) -> Result<Self> {
+        let fleet = Fleet::start(gateways, core)?;
+        Ok(Self {
+            name: format!("tidegate, {gateways} gateways"),
+            target: fleet.target.clone(),
+            pids: fleet.pids(),
+            _own: Own::Gateways(fleet),
+        })
+    }
+
+    /// A whole Tidegate with so many gateways, all on one core, and who may visit it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn whole(gateways: usize, core: Option<usize>) -> Result<(Self, Visitors)> {
+        let system = System::start(&Setup {
+            gateways,
+            shards: 1,
+            synchronous: "normal",
+            core,
+        })?;
+        let visitors = Visitors {
+            key: system.token_key_hex(),
+            run: fastrand::u32(1..),
+        };
+        let mut pids = system.gateways();
+        pids.extend(system.backend());
+        let subject = Self {
+            name: format!("tidegate, {gateways} gateways and the backend"),
+            target: Target::parse(&format!("ws://{}/ws", system.ws()))?,
+            pids,
+            _own: Own::Whole(system),
+        };
+        Ok((subject, visitors))
+    }
+
+    /// Descriptors that its processes have open now.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn descriptors(&self) -> Result<u64> {
+        let mut sum = 0;
+        for pid in &self.pids {
+            sum += descriptors(*pid)?;
+        }
+        Ok(sum)
     }
 
     /// Whether CPU time and memory can be measured.

@@ -141,3 +141,21 @@ fn a_question_to_a_tidegate_that_does_not_run_says_what_to_type() {
     assert!(!output.status.success());
     assert!(said.contains("tidegate up"), "{said}");
 }
+
+#[test]
+fn idle_connections_are_counted_at_both_ends_over_several_gateways() {
+    let size = ["--gateways", "3", "--connections", "300", "--from", "100"];
+    let time = ["--seconds", "1", "--json"];
+    for who in [&[][..], &["--visitors"]] {
+        let arguments = [&["idle"][..], &size, &time, who].concat();
+        let answer = answer(&arguments);
+        assert_eq!(answer["question"], "idle");
+        let name = if who.is_empty() {
+            "tidegate, 3 gateways: "
+        } else {
+            "tidegate, 3 gateways and the backend: "
+        };
+        let what = format!("{name}connections that the servers do not hold");
+        assert!(held(&answer, &what), "{answer}");
+    }
+}
