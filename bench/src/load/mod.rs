@@ -308,7 +308,7 @@ impl Load {
         }
         if all.lost > 0 {
             bail!(
-                "the server closed {} of {open} connections: {}",
+                "{} of {open} connections were lost: {}",
                 all.lost,
                 all.first_error.unwrap_or_default()
             );

@@ -29,6 +29,7 @@ pub fn render(report: &Report, machine: &Machine) -> String {
         out.push_str("</ul>\n");
     }
     report.tables.iter().for_each(|one| table(&mut out, one));
+    out.push_str("<div class=\"plots\">\n");
     for plot in &report.plots {
         let _never_fails = writeln!(
             out,
@@ -37,6 +38,7 @@ pub fn render(report: &Report, machine: &Machine) -> String {
             svg(plot)
         );
     }
+    out.push_str("</div>\n");
     if !report.notes.is_empty() {
         out.push_str("<section>\n<h2>Notes</h2>\n");
         for note in &report.notes {

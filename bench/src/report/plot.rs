@@ -135,10 +135,10 @@ impl Scale {
 
     /// From 0 (low) to 1 (high).
     fn part(&self, value: f64) -> f64 {
-        let value = if self.logarithmic {
-            value.max(self.floor).log10()
-        } else {
-            value
+        let value = match (self.logarithmic, value > 0.0) {
+            (true, true) => value.log10(),
+            (true, false) => self.floor.log10(),
+            (false, _) => value,
         };
         (value - self.low) / (self.high - self.low)
     }
@@ -365,6 +365,13 @@ mod tests {
         let scale = Scale::over(&axis, [0.07, 130.0].into_iter());
         let labels: Vec<String> = scale.ticks().into_iter().map(tick_label).collect();
         assert_eq!(labels, ["0.01", "0.1", "1", "10", "100", "1,000"]);
+        let parts = scale.ticks().into_iter().map(|tick| scale.part(tick));
+        for (index, part) in (0_u8..).zip(parts) {
+            assert!(
+                (part - f64::from(index) / 5.0).abs() < 1e-9,
+                "a decade is as wide as the next"
+            );
+        }
         assert_eq!(tick_label(2_500_000.0), "2.5M");
         assert_eq!(tick_label(40_000.0), "40k");
     }
