@@ -203,6 +203,7 @@ impl Producer {
     }
 
     /// Rings the consumer's doorbell if it sleeps: once after a batch of commits.
+    #[inline]
     pub fn ring(&self) {
         crate::fault::point("ring.before_doorbell");
         if let Some(ringer) = &self.ringer

@@ -222,6 +222,7 @@ impl Consumer {
 
     /// End of the record read last (or skipped).
     #[must_use]
+    #[inline]
     pub fn position(&self) -> Position {
         Position::from_raw(self.read)
     }
@@ -234,12 +235,14 @@ impl Consumer {
 
     /// How far room was given back.
     #[must_use]
+    #[inline]
     pub fn released(&self) -> Position {
         Position::from_raw(self.released)
     }
 
     /// Gives the room before `position` back to the producer. What was released is never read again, by anybody: a
     /// backend releases after its commit. A position outside [released, position] is brought to the nearer end.
+    #[inline]
     pub fn release_to(&mut self, position: Position) {
         let to = position.get().clamp(self.released, self.read) & !7;
         if to > self.released {
