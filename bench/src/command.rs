@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::bench::{Bench, Options, Verdict};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::questions::{chat, echo, idle, scenarios, storm, stress};
+use crate::questions::{bus, bytes, chat, echo, idle, parse, scenarios, storm, stress};
 use crate::report::{Report, html, json, text};
 use crate::visitors::flock;
 use crate::{load, peers, process};
@@ -25,18 +25,27 @@ pub struct BenchArguments {
 /// Each question is a file of [`crate::questions`].
 #[derive(Debug, clap::Subcommand)]
 enum Question {
+    /// What does it cost to hand a record to another process?
+    Bus(bus::BusArguments),
+    /// How many bytes and how much CPU does a chat message take in each codec?
+    Bytes(bytes::BytesArguments),
     /// What do people who chat cost, through everything, committed?
     Chat(chat::ChatArguments),
     /// What does a message cost that comes back at once?
     Echo(echo::EchoArguments),
     /// What does a connection cost that says nothing?
     Idle(idle::IdleArguments),
+    /// What does each step of a message cost, without sockets?
+    Parse(parse::ParseArguments),
     /// How do tens of thousands fare who chat at once, with text and with 8 KB messages?
     Scenarios(scenarios::ScenariosArguments),
     /// How long does a newcomer wait when all come at once?
     Storm(storm::StormArguments),
     /// Does the Tidegate that runs on --data-dir stand a rush?
     Stress(stress::StressArguments),
+    /// The far end of a way that `bus` measures
+    #[command(hide = true)]
+    BusPeer(bus::BusPeerArguments),
     /// One process of the load
     #[command(hide = true)]
     Load,
@@ -59,12 +68,16 @@ struct VisitorsArguments {
 impl Question {
     fn name(&self) -> &'static str {
         match self {
+            Self::Bus(_) => "bus",
+            Self::Bytes(_) => "bytes",
             Self::Chat(_) => "chat",
             Self::Echo(_) => "echo",
             Self::Idle(_) => "idle",
+            Self::Parse(_) => "parse",
             Self::Scenarios(_) => "scenarios",
             Self::Storm(_) => "storm",
             Self::Stress(_) => "stress",
+            Self::BusPeer(_) => "bus-peer",
             Self::Load => "load",
             Self::Peer(_) => "peer",
             Self::Visitors(_) => "visitors",
@@ -73,13 +86,16 @@ impl Question {
 
     fn ask(&self, bench: &mut Bench) -> Result<Verdict> {
         match self {
+            Self::Bus(arguments) => bus::run(arguments, bench),
+            Self::Bytes(arguments) => bytes::run(arguments, bench),
             Self::Chat(arguments) => chat::run(arguments, bench),
             Self::Echo(arguments) => echo::run(arguments, bench),
             Self::Idle(arguments) => idle::run(arguments, bench),
+            Self::Parse(arguments) => parse::run(arguments, bench),
             Self::Scenarios(arguments) => scenarios::run(arguments, bench),
             Self::Storm(arguments) => storm::run(arguments, bench),
             Self::Stress(arguments) => stress::run(arguments, bench),
-            Self::Load | Self::Peer(_) | Self::Visitors(_) => {
+            Self::BusPeer(_) | Self::Load | Self::Peer(_) | Self::Visitors(_) => {
                 bail!("a helper process answers no question")
             }
         }
@@ -94,6 +110,7 @@ impl Question {
 pub fn run(arguments: &BenchArguments, data_dir: PathBuf) -> Result<ExitCode> {
     let question = &arguments.question;
     match question {
+        Question::BusPeer(peer) => return bus::serve(peer).map(|()| ExitCode::SUCCESS),
         Question::Load => return load::run_child().map(|()| ExitCode::SUCCESS),
         Question::Peer(peer) => return peers::run(peer).map(|()| ExitCode::SUCCESS),
         Question::Visitors(played) => return flock::run(&played.job).map(|()| ExitCode::SUCCESS),

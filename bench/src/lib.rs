@@ -26,5 +26,6 @@ pub mod rest;
 pub mod server;
 pub mod slow_reader;
 pub mod socket;
+pub mod steps; //    the steps of a message's way, each alone
 pub mod system;
 pub mod visitors;

@@ -231,7 +231,7 @@ unsafe fn copy_words(from: NonNull<AtomicU64>, into: &mut [u64]) {
 }
 
 /// The same in 64-byte steps. The compiler keeps relaxed loads apart, 8 bytes each: 30 ns for 512 bytes; this takes
-/// 9 ns (`examples/ring_speed.rs`). Assembly, because to the compiler a plain copy of memory that others write would
+/// 9 ns (`tidegate bench bus`). Assembly, because to the compiler a plain copy of memory that others write would
 /// be undefined; what the instructions do is what a loop of relaxed byte loads may do.
 ///
 /// # Safety

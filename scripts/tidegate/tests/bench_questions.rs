@@ -58,6 +58,57 @@ fn chat_delivers_everything_that_was_said_in_both_paces() {
     }
 }
 
+/// A table's rows by what stands in their first column.
+fn rows(answer: &Value) -> Vec<(String, &Vec<Value>)> {
+    let rows = answer["tables"][0]["rows"].as_array().expect("rows");
+    let rows = rows.iter().map(|row| row.as_array().expect("a row"));
+    rows.map(|row| (row[0].as_str().expect("a name").to_owned(), row))
+        .collect()
+}
+
+/// The question itself compares every record with what was sent.
+#[test]
+fn bus_gets_every_record_across_each_way_between_two_processes() {
+    let answer = answer(&["bus", "--seconds", "0.2", "--rounds", "1", "--json"]);
+    let rows = rows(&answer);
+    for way in ["ring, spinning", "ring, sleeping", "pipe", "Unix socket"] {
+        let row = rows.iter().find(|(name, _)| name == way);
+        let (_, row) = row.unwrap_or_else(|| panic!("no row {way:?} in {answer}"));
+        // Some records a second, some time for a round trip.
+        assert!(
+            row[1].as_f64() > Some(0.0) && row[3].as_f64() > Some(0.0),
+            "{way}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn parse_times_a_verified_read_beside_json() {
+    let answer = answer(&["parse", "--rounds", "1", "--round-ms", "1", "--json"]);
+    let rows = rows(&answer);
+    for step in [
+        "fb-read-message",
+        "json-read-message",
+        "unmask-1k",
+        "utf8-chinese-1k",
+    ] {
+        assert!(
+            rows.iter().any(|(name, _)| name == step),
+            "no {step} in {answer}"
+        );
+    }
+}
+
+#[test]
+fn bytes_counts_the_same_traffic_in_both_codecs() {
+    let answer = answer(&["bytes", "--rounds", "1", "--json"]);
+    let rows = rows(&answer);
+    let names: Vec<_> = rows.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["FlatBuffers", "JSON, compact"]);
+    let (flat, json) = (rows[0].1[5].as_f64(), rows[1].1[5].as_f64());
+    assert!(flat > Some(0.0) && flat < json, "{flat:?} and {json:?}");
+}
+
 #[test]
 fn scenarios_play_both_sizes_of_text_and_lose_none() {
     let sizes = ["scenarios", "--text", "12", "--large", "8"];
