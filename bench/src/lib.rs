@@ -13,6 +13,7 @@ pub mod peers; //     the servers beside which ours runs
 pub mod process; //   servers and helpers as child processes: cores, CPU time, memory
 pub mod progress;
 pub mod questions;
+pub mod record; //    what scripts/bench keeps, and the README's table of it
 pub mod report; //    tables, plots, checks; as text, JSON, HTML
 pub mod target; //    ws:// URLs
 pub mod uring; //     the io_uring under the load and the bare echo
