@@ -14,6 +14,7 @@ mod classify;
 pub mod data_dir;
 mod find;
 pub mod load;
+mod log_file;
 pub mod migrate;
 pub mod open;
 pub mod read;

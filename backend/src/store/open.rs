@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
+use super::{StoreError, log_file};
 use crate::config::Synchronous;
 
 /// The oldest SQLite that is used: older ones could lose committed transactions when a checkpoint that empties the
@@ -46,11 +46,11 @@ pub fn check_version() -> Result<(), StoreError> {
 }
 
 impl Place {
-    fn open(&self, flags: OpenFlags) -> Result<Connection, StoreError> {
+    fn open(&self, flags: OpenFlags, vfs: Option<&str>) -> Result<Connection, StoreError> {
         // A connection never crosses threads while it works: SQLite's own mutexes would only cost.
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match &self.vfs {
-            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str()),
+        let connection = match vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs),
             None => Connection::open_with_flags(&self.path, flags),
         }
         .map_err(|error| cannot_open(&self.path, &error))?;
@@ -64,13 +64,18 @@ impl Place {
         Ok(connection)
     }
 
-    /// The connection that writes: log instead of journal, and never a checkpoint inside a commit.
+    /// The connection that writes: log instead of journal, one write for a commit ([`log_file`]), and never a
+    /// checkpoint inside a commit.
     ///
     /// # Errors
     /// If the file cannot be opened, or the log is refused (a network file system), or the disk fails.
     pub fn open_writer(&self) -> Result<Connection, StoreError> {
-        let connection =
-            self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let vfs = match &self.vfs {
+            Some(vfs) => vfs,
+            None => log_file::registered_name()?,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = self.open(flags, Some(vfs))?;
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {
@@ -100,7 +105,7 @@ impl Place {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open_checkpointer(&self) -> Result<Connection, StoreError> {
-        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE, self.vfs.as_deref())?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         set_synchronous(&connection, Synchronous::Full)?;
         Ok(connection)
@@ -111,7 +116,7 @@ impl Place {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open_reader(&self) -> Result<Connection, StoreError> {
-        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_ONLY, self.vfs.as_deref())?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "mmap_size", self.mmap_bytes.cast_signed())?;
         Ok(connection)

@@ -199,6 +199,12 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         &self.engine
     }
 
+    /// What the turn itself counted since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The way to sleep and to be woken.
     pub const fn gateways_mut(&mut self) -> &mut G {
         self.bus.gateways_mut()
