@@ -48,6 +48,9 @@ pub struct Config {
     pub database_mmap_bytes: u64,
     /// Inputs that one turn takes, over all rings and HTTP; the rest waits in the rings.
     pub turn_inputs_max: usize,
+    /// While more than some thousand inputs come in a second, turns begin at least this far apart, so that one commit
+    /// serves many messages. 0: never wait.
+    pub turn_gather_us_max: u64,
     /// HTTP commands that may wait for the turn; more are answered 503.
     pub commands_waiting_max: usize,
     /// Memory for the recent messages from which reconnecting clients are served; the oldest leave first.
@@ -144,6 +147,9 @@ impl Admission {
     }
 }
 
+/// The longest that `turn_gather_us_max` may be: admission takes a turn of twice that for lag.
+const TURN_GATHER_US_MAX: u64 = 20_000;
+
 /// The `[backend.retention]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -195,6 +201,7 @@ impl Default for Config {
             writer_cache_bytes: 64 << 20,
             database_mmap_bytes: 0,
             turn_inputs_max: 4096,
+            turn_gather_us_max: 1_000,
             commands_waiting_max: 1024,
             window_bytes_max: 256 << 20,
             sessions_max: 1 << 20,
@@ -276,6 +283,12 @@ impl Config {
             found.push(format!(
                 "public_ws_url is \"{}\"; write ws://host:port/ws or wss://host/ws",
                 self.public_ws_url
+            ));
+        }
+        if self.turn_gather_us_max > TURN_GATHER_US_MAX {
+            found.push(format!(
+                "turn_gather_us_max is {}; above {TURN_GATHER_US_MAX} people would notice it",
+                self.turn_gather_us_max
             ));
         }
         for origin in &self.allowed_origins {

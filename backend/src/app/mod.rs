@@ -4,4 +4,5 @@ pub use crate::engine::command;
 
 pub mod handle;
 pub mod live_view;
+mod pace;
 pub mod run;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use shm_bus::BusDirectory;
 
 use super::handle::{Wake, door};
+use super::pace::Pace;
 use crate::auth::{self, token_key};
 use crate::bus::Bus;
 use crate::bus::cold::{ColdReader, ReaderPool};
@@ -259,6 +260,7 @@ pub fn run(
         turn.set_journal(journal);
     }
 
+    let gather_us = config.turn_gather_us_max;
     let state = HttpState::new(config, handle, readers, key, checkpoints)?;
     let http = HttpServer::start(listener, state)
         .map_err(|error| StartError::System(error.to_string()))?;
@@ -268,12 +270,13 @@ pub fn run(
     shutdown.serves(wake, http.address());
     tracing::info!(http = %http.address(), "serving");
 
-    let ended = drive(&mut turn, &clock, || shutdown.is_asked());
+    let mut pace = Pace::new(gather_us);
+    let ended = drive(&mut turn, &clock, &mut pace, || shutdown.is_asked());
     match ended {
         Ok(()) => {
             // Requests that are open wait for the turn: it goes on until HTTP has ended.
             let stopping = std::thread::spawn(move || http.stop());
-            drive(&mut turn, &clock, || stopping.is_finished())?;
+            drive(&mut turn, &clock, &mut pace, || stopping.is_finished())?;
             turn.stop(clock.now_us(), seed()?)
                 .map_err(StartError::Broken)?;
             tracing::info!("stopped");
@@ -321,6 +324,7 @@ fn seed() -> Result<u64, StartError> {
 fn drive<S: Store, C: ColdReader>(
     turn: &mut Turn<S, Seat, C>,
     clock: &ServerClock,
+    pace: &mut Pace,
     until: impl Fn() -> bool,
 ) -> Result<(), StartError> {
     // One random number, then a counter: the engine spreads it (SplitMix64). Ids have to be unique, not secret.
@@ -330,9 +334,16 @@ fn drive<S: Store, C: ColdReader>(
             return Err(StartError::Broken(displaced.to_owned()));
         }
         next_seed = next_seed.wrapping_add(0xa076_1d64_78bd_642f);
-        let stepped = catch_unwind(AssertUnwindSafe(|| turn.step(clock.now_us(), next_seed)));
+        let (began_us, inputs) = (clock.now_us(), turn.counters().inputs);
+        let stepped = catch_unwind(AssertUnwindSafe(|| turn.step(began_us, next_seed)));
         match stepped {
-            Ok(Stepped::Worked) => {}
+            Ok(Stepped::Worked) => {
+                let taken = turn.counters().inputs - inputs;
+                let wait_us = pace.turn(began_us, clock.now_us(), taken);
+                if wait_us > 0 {
+                    std::thread::sleep(Duration::from_micros(wait_us));
+                }
+            }
             Ok(Stepped::Idle { wake_at_us }) => {
                 let now_us = clock.now_us();
                 turn.gateways_mut().prepare_sleep();

@@ -123,6 +123,8 @@ pub struct Delivery {
     pub waits_for_reader: bool,
     /// In `Bus::dirty`.
     pub dirty: bool,
+    /// In `Bus::owed`.
+    pub owed: bool,
     /// What it follows.
     pub follows: Vec<Follow>,
 }
@@ -168,6 +170,7 @@ impl Deliveries {
             behind: false,
             waits_for_reader: false,
             dirty: false,
+            owed: false,
             follows: Vec::new(),
         });
     }

@@ -78,6 +78,8 @@ pub struct Bus<G: Gateways, C> {
     pub(crate) deliveries: Deliveries,
     /// Connections whose state or receipts have to go out at the end of the publishing.
     pub(crate) dirty: Vec<crate::engine::connections::ConnectionKey>,
+    /// Connections whose receipts may wait, and until when: one entry a connection.
+    pub(crate) owed: VecDeque<(u64, crate::engine::connections::ConnectionKey)>,
     pub(crate) cold: C,
     pub(crate) cold_waiting: VecDeque<crate::engine::connections::ConnectionKey>,
     pub(crate) news: News,
@@ -101,6 +103,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 .collect(),
             deliveries: Deliveries::default(),
             dirty: Vec::new(),
+            owed: VecDeque::new(),
             cold,
             cold_waiting: VecDeque::new(),
             news: News::default(),

@@ -30,6 +30,10 @@ const WELCOME_BYTES_MAX: usize = limits::ENVELOPE_PAYLOAD_BYTES_MAX - STATE_BYTE
 /// When a repeat may come again for which there was no room to look.
 const SEARCH_RETRY_MS: u32 = 1_000;
 
+/// How long a receipt waits for something else to go to its connection. A gateway makes one send of what one turn says to
+/// a connection, and sends are what a message costs: nobody sees a tick come this much later.
+const RECEIPT_WAIT_US_MAX: u64 = 50_000;
+
 /// Connections that are pulled in one turn; the rest in the next.
 const PULLS_PER_TURN_MAX: usize = 256;
 
@@ -78,6 +82,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                     && let (Some(connection), Some(conversation)) =
                         (engine.connections().at(*to), *key)
                 {
+                    self.pay(connection);
                     self.pull(engine, connection, conversation, seq - 1);
                     if let Some(follow) = self.follow_mut(connection, conversation)
                         && follow.cursor + 1 == *seq
@@ -113,15 +118,14 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 }
             }
             Effect::Changed { conversation } => {
-                self.mark(*conversation, None, |follow| follow.state = true)
+                self.mark(*conversation, |follow| follow.state = true)
             }
             Effect::Receipt {
                 conversation,
                 side,
                 except,
             } => {
-                let bit = receipt_bit(*side);
-                self.mark(*conversation, *except, |follow| follow.receipts |= bit);
+                self.owe_receipt(*conversation, *side, *except, engine.view_us());
             }
             Effect::Acked {
                 connection,
@@ -215,11 +219,23 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         }
     }
 
-    /// Ends the publishing of a turn: states and receipts that changed go out once, reservations end.
-    pub fn end_publish(&mut self, engine: &Engine) {
-        for connection in std::mem::take(&mut self.dirty) {
+    /// Ends the publishing of a turn: states and receipts that changed go out once, reservations end. Receipts wait for
+    /// the next record to their connection, or [`RECEIPT_WAIT_US_MAX`], if `many` came in this turn.
+    pub fn end_publish(&mut self, engine: &Engine, many: bool) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for connection in dirty.drain(..) {
             if let Some(delivery) = self.deliveries.get_mut(connection) {
                 delivery.dirty = false;
+                self.flush(engine, connection);
+            }
+        }
+        self.dirty = dirty;
+        while let Some((due_us, connection)) = self.owed.front().copied()
+            && (!many || due_us <= engine.view_us())
+        {
+            self.owed.pop_front();
+            if let Some(delivery) = self.deliveries.get_mut(connection) {
+                delivery.owed = false;
                 self.flush(engine, connection);
             }
         }
@@ -227,6 +243,45 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             for port in &mut gateway.ports {
                 port.reserved_bytes = 0;
             }
+        }
+    }
+
+    /// Those who follow a conversation are to learn of a side's marks, `except` whoever set them.
+    fn owe_receipt(
+        &mut self,
+        conversation: ConversationKey,
+        side: Side,
+        except: Option<ConnectionKey>,
+        now_us: u64,
+    ) {
+        for index in 0..self.deliveries.follower_count(conversation) {
+            let Some(connection) = self
+                .deliveries
+                .follower(conversation, index)
+                .filter(|&connection| Some(connection) != except)
+            else {
+                continue;
+            };
+            let Some(delivery) = self.deliveries.get_mut(connection) else {
+                continue;
+            };
+            if let Some(follow) = delivery.follow_mut(conversation) {
+                follow.receipts |= receipt_bit(side);
+            }
+            if !std::mem::replace(&mut delivery.owed, true) {
+                self.owed
+                    .push_back((now_us + RECEIPT_WAIT_US_MAX, connection));
+            }
+        }
+    }
+
+    /// Something goes to a connection now: what is owed to it goes with it.
+    pub(super) fn pay(&mut self, connection: ConnectionKey) {
+        if let Some(delivery) = self.deliveries.get_mut(connection)
+            && delivery.owed
+            && !std::mem::replace(&mut delivery.dirty, true)
+        {
+            self.dirty.push(connection);
         }
     }
 

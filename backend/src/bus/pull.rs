@@ -64,6 +64,7 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             if let Some(follow) = self.follow_mut(connection, conversation) {
                 follow.pushed(seq, entry.payload.len(), engine.view_us());
             }
+            self.pay(connection);
         }
     }
 
@@ -243,16 +244,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
             .follow_mut(conversation)
     }
 
-    pub(super) fn mark(
-        &mut self,
-        conversation: ConversationKey,
-        except: Option<ConnectionKey>,
-        edit: impl Fn(&mut Follow),
-    ) {
+    pub(super) fn mark(&mut self, conversation: ConversationKey, edit: impl Fn(&mut Follow)) {
         for index in 0..self.deliveries.follower_count(conversation) {
-            if let Some(connection) = self.deliveries.follower(conversation, index)
-                && Some(connection) != except
-            {
+            if let Some(connection) = self.deliveries.follower(conversation, index) {
                 self.mark_one(connection, conversation, &edit);
             }
         }

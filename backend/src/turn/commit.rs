@@ -170,7 +170,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 self.door.polls.tell(conversation.row.id, *seq);
             }
         }
-        self.bus.end_publish(&self.engine);
+        self.bus.end_publish(&self.engine, self.is_many());
         effects.clear();
         self.out.effects = effects;
     }

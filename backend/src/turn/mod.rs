@@ -72,6 +72,9 @@ impl Default for TurnLimits {
     }
 }
 
+/// A turn of this many inputs comes of a load at which records to one connection are worth gathering.
+const MANY_INPUTS: usize = 8;
+
 /// How soon to look again for room in a full ring: its reader does not ring.
 const ROOM_LOOK_US: u64 = 1_000;
 
@@ -315,11 +318,16 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         }
     }
 
+    /// Whether this turn took so much that what may wait is worth gathering.
+    const fn is_many(&self) -> bool {
+        self.inputs >= MANY_INPUTS
+    }
+
     /// What needs no commit: those who are behind, news, the doorbells, the live view.
     fn after(&mut self, now_us: u64, worked: bool) -> Stepped {
         let served = self.bus.serve_waiting(&self.engine);
         let news_us = self.bus.tell_news(&mut self.engine, now_us);
-        self.bus.end_publish(&self.engine);
+        self.bus.end_publish(&self.engine, self.is_many());
         self.bus.ring();
         self.live_due |= worked;
         if self.live_due && now_us >= self.live_next_us {
@@ -423,7 +431,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 .map_err(|error| error.to_string())?;
             if self.commit(now_us).is_none() {
                 self.publish_and_release();
-                self.bus.end_publish(&self.engine);
+                self.bus.end_publish(&self.engine, false);
                 self.bus.ring();
             }
         }
