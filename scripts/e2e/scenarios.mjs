@@ -149,7 +149,8 @@ export function adminScenarios(language) {
       },
       counters: {
         refused: bad ? { rate_limited: 1_204, busy: 37, empty_message: 12, message_too_long: 3, bad_token: 2 } : {},
-        messages_accepted: accepted, commits: 90_000 + asked * 40, commit_us: 31_000_000 + asked * (16_000 + (asked % 5) * 900) },
+        messages_accepted: accepted },
+      times: { chat_lately: { count: 900, p50_us: 210 + (asked % 5) * 12, p99_us: 1_350 + (asked % 7) * 90 } },
     };
   };
   const api = {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::command::AgentView;
 use crate::admission::AdmissionView;
 use crate::engine::ledger::Ledger;
+use crate::turn::timing::Quantiles;
 
 /// How old a snapshot may be while things change.
 pub const LIVE_VIEW_MS: u64 = 100;
@@ -49,6 +50,22 @@ pub struct LiveView {
     pub ledger: Ledger,
     /// Counters since the process started.
     pub counters: Counters,
+    /// How long things take.
+    pub times: Times,
+}
+
+/// How long things take, as the turn sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Times {
+    /// Turns, take to release, since the start.
+    pub turn: Quantiles,
+    /// Accepted texts, from the beginning of the turn that took them until they and their acknowledgement were
+    /// published, since the start.
+    pub chat: Quantiles,
+    /// The same, of the last 10 to 20 s.
+    pub turn_lately: Quantiles,
+    /// The same, of the last 10 to 20 s.
+    pub chat_lately: Quantiles,
 }
 
 /// Counters since the process started; names are those of `/metrics` without the prefix.
@@ -80,8 +97,6 @@ pub struct Counters {
     pub commit_retries: u64,
     /// Time spent in commits.
     pub commit_us: u64,
-    /// The longest turn, take to release.
-    pub turn_us_max: u64,
     /// Records written to gateways.
     pub records_out: u64,
     /// Transient effects dropped or coalesced because there was no room.

@@ -7,7 +7,7 @@ use super::command::{AgentView, ConversationView};
 use super::conversation::{Conversation, ConversationKey};
 use super::kinds::{CloseReason, Reason, Side, Status};
 use super::queue::ticket_of;
-use crate::app::live_view::{Counters, LiveView};
+use crate::app::live_view::{Counters, LiveView, Times};
 
 impl Engine {
     fn agent_name(&self, conversation: &Conversation) -> &str {
@@ -260,6 +260,7 @@ impl Engine {
             gateways,
             ledger: self.ledger,
             counters,
+            times: Times::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::{HttpState, json};
 use crate::admission::AdmissionView;
 use crate::engine::kinds::Reason;
+use crate::turn::timing::Quantiles;
 
 /// The description of every route, by hand: a test holds it against the router.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -55,6 +56,20 @@ impl Text {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, "", value);
+    }
+
+    fn quantiles(&mut self, name: &str, help: &str, of: &Quantiles) {
+        self.family(name, "summary", help);
+        for (quantile, value) in [
+            ("0.5", of.p50_us),
+            ("0.99", of.p99_us),
+            ("0.999", of.p999_us),
+            ("0.9999", of.p9999_us),
+            ("1", of.max_us),
+        ] {
+            self.sample(name, &format!("{{quantile=\"{quantile}\"}}"), value);
+        }
+        self.sample(&format!("{name}_count"), "", of.count);
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
@@ -127,6 +142,21 @@ fn live(text: &mut Text, state: &HttpState) {
             let labels = format!("{{to=\"{to}\",state=\"{state}\"}}");
             text.sample("ledger_messages", &labels, value);
         }
+    }
+    let times = &live.times;
+    for (name, help, of) in [
+        (
+            "turn_us",
+            "turns, take to release, since the start",
+            times.turn,
+        ),
+        (
+            "chat_us",
+            "accepted texts, from the beginning of their turn until they were published, since the start",
+            times.chat,
+        ),
+    ] {
+        text.quantiles(name, help, &of);
     }
     let counters = serde_json::to_value(&live.counters).unwrap_or_default();
     for (name, value) in counters.as_object().into_iter().flatten() {

@@ -11,7 +11,8 @@
 //! | a failed fsync, a read, damage | the same, and no input is blamed |
 //! | the same input twice | after a broken end the next start is *careful* ([`careful`]): leftovers one per transaction; an input that breaks the engine twice is put into quarantine and answered |
 //!
-//! Files: [`take`](self) inputs, [`commit`](self), and how a broken input is told apart, [`careful`].
+//! Files: [`take`](self) inputs, [`commit`](self), how a broken input is told apart, [`careful`], and how long it all
+//! takes, [`timing`].
 
 pub mod careful;
 mod commit;
@@ -19,6 +20,7 @@ mod first_answers;
 mod take;
 #[cfg(test)]
 mod tests;
+pub mod timing;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,10 +31,11 @@ use tokio::sync::oneshot;
 
 use self::careful::Careful;
 use self::first_answers::FirstAnswers;
+use self::timing::Timing;
 use crate::admission::{self, Admission, Sight};
 use crate::app::command::{HttpAnswer, Refusal};
 use crate::app::handle::TurnDoor;
-use crate::app::live_view::{Counters, LIVE_VIEW_MS};
+use crate::app::live_view::{Counters, LIVE_VIEW_MS, Times};
 use crate::bus::Bus;
 use crate::bus::board::Board;
 use crate::bus::cold::ColdReader;
@@ -128,6 +131,10 @@ pub struct Turn<S, G: Gateways, C> {
     inputs: usize,
     lookups: usize,
     counters: Counters,
+    turn_times: Timing,
+    chat_times: Timing,
+    /// When the running turn began, and how many texts had been accepted by then.
+    began: (Instant, u64),
     live_next_us: u64,
     live_due: bool,
     /// The engine's is ahead of it while a commit is tried again.
@@ -168,6 +175,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             inputs: 0,
             lookups: 0,
             counters: Counters::default(),
+            turn_times: Timing::default(),
+            chat_times: Timing::default(),
+            began: (Instant::now(), 0),
             live_next_us: 0,
             live_due: true,
             ready: true,
@@ -223,7 +233,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         if let Some(retry) = self.retry {
             return self.submit_again(now_us, retry);
         }
-        let began = Instant::now();
+        self.began = (Instant::now(), self.engine.tally().accepted);
         self.engine.look_at(now_us);
         self.bus.look(now_us);
         self.let_in(now_us);
@@ -248,12 +258,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.publish_and_release();
         }
         self.busy_since_us = worked.then_some(now_us);
-        let stepped = self.after(now_us, worked);
-        if worked {
-            let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.counters.turn_us_max = self.counters.turn_us_max.max(took_us);
-        }
-        stepped
+        self.after(now_us, worked)
     }
 
     /// Applies one input; facts that the engine lacks are looked up.
@@ -329,6 +334,12 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         let news_us = self.bus.tell_news(&mut self.engine, now_us);
         self.bus.end_publish(&self.engine, self.is_many());
         self.bus.ring();
+        if worked {
+            let took_us = u64::try_from(self.began.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let texts = self.engine.tally().accepted - self.began.1;
+            self.turn_times.record(now_us, took_us, 1);
+            self.chat_times.record(now_us, took_us, texts);
+        }
         self.live_due |= worked;
         if self.live_due && now_us >= self.live_next_us {
             self.live_due = false;
@@ -385,6 +396,12 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .live_view(self.ready, self.bus.gateway_count(), counters);
         view.ledger = self.ledger_committed;
         view.admission = self.admission.view();
+        view.times = Times {
+            turn: self.turn_times.since_start(),
+            chat: self.chat_times.since_start(),
+            turn_lately: self.turn_times.lately(now_us),
+            chat_lately: self.chat_times.lately(now_us),
+        };
         self.bus.gateways_mut().show(&Board::of(&view));
         // Nobody may be listening any more; then nobody misses it.
         let _ = self.door.live.send(Arc::new(view));

@@ -7,7 +7,7 @@ const FINE_POINTS_MAX = 450;
 const COARSE_POINTS_MAX = 1_440;
 const COARSE_MS = 60_000;
 /** What a point holds beside its time. */
-const SERIES = ['perSecond', 'waiting', 'connections', 'commitMs', 'atTheDoor', 'letIn'];
+const SERIES = ['perSecond', 'waiting', 'connections', 'chatMs', 'chatSlowMs', 'atTheDoor', 'letIn'];
 
 export class Live extends Model {
   now = null;          // the newest answer
@@ -52,7 +52,6 @@ export class Live extends Model {
     const old = before?.counters ?? {};
     const seconds = before ? (now.at_us - before.at_us) / 1e6 : 0;
     const gain = (name) => Math.max(0, (counters[name] ?? 0) - (old[name] ?? 0));
-    const commits = gain('commits');
     const point = {
       at: now.at_us / 1000,
       perSecond: seconds > 0 ? gain('messages_accepted') / seconds : 0,
@@ -60,7 +59,8 @@ export class Live extends Model {
       connections: (now.visitors_connected ?? 0) + (now.agents_connected ?? 0),
       atTheDoor: now.admission?.waiting ?? 0,
       letIn: seconds > 0 ? Math.max(0, (now.admission?.admitted ?? 0) - (before?.admission?.admitted ?? 0)) / seconds : 0,
-      commitMs: commits ? gain('commit_us') / commits / 1000 : this.fine.at(-1)?.commitMs ?? 0,
+      chatMs: (now.times?.chat_lately.p50_us ?? 0) / 1000,
+      chatSlowMs: (now.times?.chat_lately.p99_us ?? 0) / 1000,
     };
     if (before && seconds <= 0) return;
     this.fine.push(point);

@@ -64,7 +64,8 @@ export class Overview extends Component {
           <${Chart} title=${t('atTheDoor')} unit="" points=${points} pick=${(point) => point.atTheDoor} whole spanMs=${SPANS[span]} />
           <${Chart} title=${t('letIn')} unit="/s" points=${points} pick=${(point) => point.letIn} spanMs=${SPANS[span]} />
           <${Chart} title=${t('connections')} unit="" points=${points} pick=${(point) => point.connections} whole spanMs=${SPANS[span]} />
-          <${Chart} title=${t('commitTime')} unit="ms" points=${points} pick=${(point) => point.commitMs} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('chatTime')} unit="ms" points=${points} pick=${(point) => point.chatMs} spanMs=${SPANS[span]} />
+          <${Chart} title=${t('chatTimeSlow')} unit="ms" points=${points} pick=${(point) => point.chatSlowMs} spanMs=${SPANS[span]} />
         </div>
       </section>
       <div class="admin-columns">

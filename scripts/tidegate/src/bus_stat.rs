@@ -80,6 +80,8 @@ struct Stat {
     gateways: Vec<Gateway>,
     ledger: Option<Ledger>,
     counters: BTreeMap<&'static str, u64>,
+    /// How long turns and texts took, in µs.
+    times: BTreeMap<&'static str, u64>,
     /// What the backend refused.
     refused: BTreeMap<&'static str, u64>,
 }
@@ -225,6 +227,7 @@ fn look(
         gateways: shown,
         ledger: board.as_ref().map(Board::ledger),
         counters: board.iter().flat_map(Board::counters).collect(),
+        times: board.iter().flat_map(Board::times).collect(),
         refused: board.iter().flat_map(Board::refused).collect(),
     })
 }
@@ -312,6 +315,9 @@ fn print(stat: &Stat) {
         None => println!("the backend died while it wrote them; the next one writes them again"),
     }
     for (name, value) in &stat.counters {
+        println!("{name:<24} {value:>12}");
+    }
+    for (name, value) in &stat.times {
         println!("{name:<24} {value:>12}");
     }
     for (reason, count) in &stat.refused {
