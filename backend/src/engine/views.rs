@@ -175,9 +175,13 @@ impl Engine {
         self.queue.marks().map(mark).collect()
     }
 
-    /// Whether this visitor waits in the queue, so that its numbers concern them.
+    /// Whether this visitor waits in the queue, so that its numbers concern them. A load generator's visitors wait in one of
+    /// their own, of which nobody is told.
     #[must_use]
     pub fn waits_in_queue(&self, visitor: Id, widget: u32) -> bool {
+        if visitor.is_synthetic() {
+            return false;
+        }
         let open = self.conversations.open_of(visitor, widget);
         open.is_some_and(|key| self.is_waiting(key))
     }
