@@ -273,8 +273,9 @@ impl Ring {
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: each caller names memory that is `'static`, or a provided buffer that is kept until its completion.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            // Full: the kernel takes them all. Should it refuse for want of room for completions, it takes them once
-            // those were read; there is always room, as each connection has few operations under way.
+            // Full: the kernel takes them all. It must see the buffers that were given back: receives that found none
+            // are asked for again here, and would find none for ever, as nobody comes to `wait` before they end.
+            self.publish();
             let _tried_again = self.ring.submit();
         }
     }

@@ -280,6 +280,11 @@ fn show(arguments: &IdleArguments, bench: &mut Bench, all: &[(String, Vec<Seen>)
                 Cell::None
             }
         };
+        let kernel = match median(runs.iter().map(|seen| seen.kernel_bytes).collect()) {
+            Some(bytes) if bytes > 0.0 => Cell::number(bytes, 0),
+            // The kernel reused what it had kept of an earlier server's sockets.
+            _ => Cell::None,
+        };
         table.row(vec![
             name.as_str().into(),
             only(|seen| seen.held, 0),
@@ -287,7 +292,7 @@ fn show(arguments: &IdleArguments, bench: &mut Bench, all: &[(String, Vec<Seen>)
             only(|seen| seen.accept_us, 2),
             only(|seen| seen.slope_bytes, 0),
             only(|seen| seen.whole_bytes, 0),
-            of(|seen| seen.kernel_bytes, 0),
+            kernel,
             only(|seen| seen.held_cores * 100.0, 2),
             of(|seen| seen.pong_p99_ms, 2),
             of(|seen| seen.load_cores * 100.0, 0),
