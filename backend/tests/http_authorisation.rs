@@ -38,7 +38,7 @@ fn the_description_names_exactly_the_routes_that_there_are() {
         let mut quoted = route.split('"');
         let path = quoted.nth(1).expect("a path").to_owned();
         let handlers = route.split(".fallback(").next().unwrap();
-        for method in ["get", "post", "put", "patch"] {
+        for method in ["get", "post", "put", "patch", "delete"] {
             if handlers.contains(&format!("{method}(")) {
                 routed.insert((path.clone(), method.to_uppercase()));
             }
