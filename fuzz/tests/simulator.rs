@@ -30,6 +30,9 @@ fn a_few_runs_meet_faults_kill_processes_and_have_messages_accepted_all_the_same
         assert_eq!(outcome.failure, None, "seed {}", outcome.seed);
         assert!(outcome.ledger.accepted >= outcome.figures.accepted);
         let ledger = outcome.ledger;
-        assert_eq!(ledger.accepted, ledger.delivered + ledger.pending);
+        assert_eq!(
+            ledger.accepted,
+            ledger.delivered + ledger.pending + ledger.expired
+        );
     }
 }

@@ -132,6 +132,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
                 .map(|shard| {
                     let stored = self.stored_cursors.remove(&(instance, shard));
                     let left_over_to = link.to_backend(shard).published();
+                    if shm_bus::mutant::is_planted("forget_leftovers") {
+                        link.to_backend(shard).skip_to(left_over_to);
+                    }
                     Port::new(stored.unwrap_or(0), left_over_to)
                 })
                 .collect();

@@ -55,6 +55,7 @@ struct Totals {
     backend_deaths: u64,
     gateway_deaths: u64,
     accepted: u64,
+    behind: u64,
     failed: Vec<(u64, String)>,
 }
 
@@ -67,6 +68,7 @@ impl Totals {
         self.backend_deaths += outcome.figures.backend_deaths;
         self.gateway_deaths += outcome.figures.gateway_deaths;
         self.accepted += outcome.figures.accepted;
+        self.behind += outcome.figures.behind;
         if let Some(failure) = &outcome.failure {
             self.failed.push((outcome.seed, failure.clone()));
         }
@@ -187,6 +189,7 @@ fn report(arguments: &Arguments, totals: &Totals, took: Duration) {
         ("backends killed", totals.backend_deaths),
         ("gateways killed", totals.gateway_deaths),
         ("messages acknowledged", totals.accepted),
+        ("connections behind", totals.behind),
     ];
     if arguments.json {
         let figures: serde_json::Map<_, _> = rows

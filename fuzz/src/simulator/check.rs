@@ -17,6 +17,8 @@ struct Stored {
     agent: Option<Id>,
     status: Status,
     delivered: BTreeMap<Side, u64>,
+    /// Retention removed what stood up to here.
+    erased: u64,
     messages: Vec<(MessageRow, String)>,
 }
 
@@ -28,17 +30,55 @@ pub fn compare(
     oracle: &mut Oracle,
     place: &Place,
     capacities: &[(Id, u32)],
+    keeps_all: bool,
 ) -> Result<Sums, String> {
     let stored = read_all(place).map_err(|error| error.to_string())?;
-    gapless(oracle, &stored);
+    gapless(oracle, &stored, keeps_all);
     acknowledged_is_stored(oracle, &stored);
     shown_is_stored(oracle, &stored);
     at_most_once(oracle, &stored);
     one_open_conversation_a_visitor(oracle, &stored);
     within_capacity(oracle, &stored, capacities);
-    let sums = sums(&stored);
-    ledger_is_closed(oracle, &sums, place)?;
-    Ok(sums)
+    ledger_is_closed(oracle, sums(&stored), place, keeps_all)
+}
+
+/// After a power cut under NORMAL: what the database lacks was promised by nobody any more; the count of messages that
+/// were acknowledged. What it has is as it was.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn forget_what_was_lost(oracle: &mut Oracle, place: &Place) -> Result<usize, String> {
+    let stored = read_all(place).map_err(|error| error.to_string())?;
+    let is_there = |&(conversation, seq): &(Id, u64)| {
+        is_erased(&stored, conversation, seq) || message_at(&stored, conversation, seq).is_some()
+    };
+    let before = oracle.accepted.len();
+    oracle.accepted.retain(|_, place| is_there(place));
+    oracle.shown.retain(|place, _| is_there(place));
+    acknowledged_is_stored(oracle, &stored);
+    shown_is_stored(oracle, &stored);
+    Ok(before - oracle.accepted.len())
+}
+
+/// What somebody shows of a conversation that is open is what is stored there: who was told more was told that it is
+/// gone.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn shows_what_is_stored<'a>(
+    place: &Place,
+    shows: impl Iterator<Item = ((Id, u64), &'a Said)>,
+) -> Result<(), String> {
+    let stored = read_all(place).map_err(|error| error.to_string())?;
+    for ((conversation, seq), said) in shows {
+        let found = message_at(&stored, conversation, seq).map(said_of);
+        if found.as_ref() != Some(said) && !is_erased(&stored, conversation, seq) {
+            return Err(format!(
+                "somebody still shows {said:?} at {conversation} {seq}; stored there: {found:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// At any time: the engine's stored counters agree with the rows. A database that cannot be read now says nothing.
@@ -58,28 +98,40 @@ pub struct Sums {
     pub delivered: u64,
     /// The others.
     pub pending: u64,
+    /// Removed by retention before they were delivered, as the ledger says.
+    pub expired: u64,
 }
 
 /// The engine's counters, the recount in SQL and the count above are three pieces of code that have to agree.
-fn ledger_is_closed(oracle: &mut Oracle, sums: &Sums, place: &Place) -> Result<(), String> {
+fn ledger_is_closed(
+    oracle: &mut Oracle,
+    mut sums: Sums,
+    place: &Place,
+    keeps_all: bool,
+) -> Result<Sums, String> {
     let recount = recount_in(place).map_err(|error| error.to_string())?;
     if let Err(wrong) = recount.check() {
         oracle.fail(format!("the ledger is open: {wrong}"));
     }
     let total = recount.ledger.total();
-    let counted = (
-        total.accepted,
-        total.delivered,
-        total.pending,
-        total.expired,
-    );
-    let expected = (sums.accepted, sums.delivered, sums.pending, 0);
-    if counted != expected {
+    if !keeps_all {
+        // What was removed is known to the ledger alone; what is left has to agree.
+        sums.expired = total.expired;
+        sums.delivered = total.accepted - sums.pending - sums.expired;
+        sums.accepted = total.accepted;
+    }
+    let counted = Sums {
+        accepted: total.accepted,
+        delivered: total.delivered,
+        pending: total.pending,
+        expired: total.expired,
+    };
+    if counted != sums {
         oracle.fail(format!(
-            "the recount says {counted:?} (accepted, delivered, pending, expired) and the rows one by one {expected:?}"
+            "the recount says {counted:?} and the rows one by one {sums:?}"
         ));
     }
-    Ok(())
+    Ok(sums)
 }
 
 fn read_all(place: &Place) -> Result<BTreeMap<Id, Stored>, tidegate_backend::store::StoreError> {
@@ -91,8 +143,9 @@ fn read_all(place: &Place) -> Result<BTreeMap<Id, Stored>, tidegate_backend::sto
         for row in page.rows {
             let conversation = row.conversation;
             let id = conversation.id;
-            let listed = reader.conversation(id)?;
-            let marks = listed.map(|listed| listed.state.marks);
+            let state = reader.conversation(id)?.map(|listed| listed.state);
+            let erased = state.as_ref().map_or(0, |state| state.erased);
+            let marks = state.map(|state| state.marks);
             let mark = |of: fn(&MarksRow) -> u64| marks.as_ref().map_or(0, of);
             let stored = Stored {
                 visitor: conversation.visitor,
@@ -102,6 +155,7 @@ fn read_all(place: &Place) -> Result<BTreeMap<Id, Stored>, tidegate_backend::sto
                     (Side::Visitor, mark(|marks| marks.visitor_delivered)),
                     (Side::Agent, mark(|marks| marks.agent_delivered)),
                 ]),
+                erased,
                 messages: messages(&reader, id)?,
             };
             all.insert(id, stored);
@@ -130,9 +184,15 @@ fn messages(
     }
 }
 
-fn gapless(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
+fn gapless(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>, keeps_all: bool) {
     for (id, conversation) in stored {
-        for (expected, (row, _)) in (1..).zip(&conversation.messages) {
+        if keeps_all && conversation.erased > 0 {
+            let erased = conversation.erased;
+            return oracle.fail(format!(
+                "{id} lacks everything up to {erased}, and all is kept"
+            ));
+        }
+        for (expected, (row, _)) in (conversation.erased + 1..).zip(&conversation.messages) {
             if row.seq != expected {
                 return oracle.fail(format!("{id} has {} where {expected} belongs", row.seq));
             }
@@ -147,7 +207,7 @@ fn acknowledged_is_stored(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
         let holds = row.is_some_and(|(row, _)| {
             (row.sender, row.session, row.n) == (Some(principal), session, n)
         });
-        if !holds {
+        if !holds && !is_erased(stored, conversation, seq) {
             oracle.fail(format!(
                 "{principal} was told that {n} of session {session:x} is {conversation} {seq}; stored there: {row:?}"
             ));
@@ -161,21 +221,21 @@ fn message_at(
     conversation: Id,
     seq: u64,
 ) -> Option<&(MessageRow, String)> {
-    let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-    stored.get(&conversation)?.messages.get(index)
+    let conversation = stored.get(&conversation)?;
+    let index = seq.checked_sub(conversation.erased + 1)?;
+    conversation.messages.get(usize::try_from(index).ok()?)
+}
+
+fn is_erased(stored: &BTreeMap<Id, Stored>, conversation: Id, seq: u64) -> bool {
+    let conversation = stored.get(&conversation);
+    conversation.is_some_and(|conversation| seq <= conversation.erased)
 }
 
 fn shown_is_stored(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
     let shown = std::mem::take(&mut oracle.shown);
     for (&(conversation, seq), said) in &shown {
-        let found = message_at(stored, conversation, seq).map(|(row, text)| Said {
-            sender: row.sender.unwrap_or_default(),
-            session: row.session,
-            n: row.n,
-            text: text.clone(),
-            system: row.system.code(),
-        });
-        if found.as_ref() != Some(said) {
+        let found = message_at(stored, conversation, seq).map(said_of);
+        if found.as_ref() != Some(said) && !is_erased(stored, conversation, seq) {
             oracle.fail(format!(
                 "somebody was shown {said:?} at {conversation} {seq}; stored there: {found:?}"
             ));
@@ -184,11 +244,22 @@ fn shown_is_stored(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
     oracle.shown = shown;
 }
 
+fn said_of((row, text): &(MessageRow, String)) -> Said {
+    Said {
+        sender: row.sender.unwrap_or_default(),
+        session: row.session,
+        n: row.n,
+        text: text.clone(),
+        system: row.system.code(),
+    }
+}
+
 fn at_most_once(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
     let mut places = BTreeMap::new();
     for (id, conversation) in stored {
         for (row, _) in &conversation.messages {
-            if row.content == Content::System || row.n == 0 {
+            // Over HTTP a message has no number: its session is made of its Idempotency-Key.
+            if row.content == Content::System || (row.n, row.session) == (0, 0) {
                 continue;
             }
             let place = (*id, row.seq);

@@ -3,6 +3,7 @@
 use tidegate_protocol::token::{self, Claims};
 use tidegate_protocol::{Id, fb};
 
+use super::business::Business;
 use super::hostile::Hostile;
 use super::network::{End, Manners, Reading};
 use super::person::{Person, Side};
@@ -23,16 +24,12 @@ impl World {
     /// Everybody gets a seat.
     pub(super) fn invite_clients(&mut self) {
         for agent in (1..).map(Id).take(self.plan.agent_capacities.len()) {
-            let token = self.token(agent, fb::Role::Agent);
-            let person = Person::new(agent, Side::Agent, &token, &mut self.dice);
-            self.seat(Box::new(person));
+            self.invite(agent, Side::Agent);
         }
         let mut next = VISITORS_FROM;
         for _ in 0..self.plan.visitors {
             next += 1;
-            let token = self.token(Id(next), fb::Role::Visitor);
-            let person = Person::new(Id(next), Side::Visitor, &token, &mut self.dice);
-            self.seat(Box::new(person));
+            self.invite(Id(next), Side::Visitor);
         }
         for _ in 0..self.plan.wild {
             next += 1;
@@ -45,6 +42,26 @@ impl World {
             let token = self.token(Id(next), fb::Role::Visitor);
             let hostile = Hostile::new(token, &mut self.dice);
             self.seat(Box::new(hostile));
+        }
+        if self.plan.has_business {
+            self.business = Some(Business::new(Id(next + 1), &mut self.dice));
+            self.wake(self.now_us, Actor::Business);
+        }
+    }
+
+    /// With one device or two.
+    fn invite(&mut self, principal: Id, side: Side) {
+        let role = match side {
+            Side::Visitor => fb::Role::Visitor,
+            Side::Agent => fb::Role::Agent,
+        };
+        let token = self.token(principal, role);
+        let second = self.dice.permille(self.plan.second_devices_permille);
+        for _ in 0..=u8::from(second) {
+            let least = self.plan.text_bytes_least;
+            let shares = second || side == Side::Agent;
+            let person = Person::new(principal, side, &token, least, shares, &mut self.dice);
+            self.seat(Box::new(person));
         }
     }
 

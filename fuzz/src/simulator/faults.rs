@@ -43,7 +43,7 @@ const KINDS: &[(Fault, u64)] = &[
     (Fault::LineCut, 6),
     (Fault::LineDead, 3),
     (Fault::ReaderSlow, 3),
-    (Fault::Storm, 1),
+    (Fault::Storm, 2),
     (Fault::ClockStepped, 1),
     (Fault::DiskFails, 4),
     (Fault::SyncFails, 1),

@@ -190,7 +190,7 @@ impl Speaker for Hostile {
         self.wake_at_us
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, _now_us: u64) {
         self.settled = true;
         self.wake_at_us = 0;
     }

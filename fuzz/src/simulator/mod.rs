@@ -28,17 +28,25 @@
 //! points of the turn and of the rings are met, on either side.
 //!
 //! **What goes wrong** is listed in [`faults`]: each kind is on in half of the runs. Beside it there are clients that
-//! speak as they like ([`wild`]) and clients that mean harm ([`hostile`]).
+//! speak as they like ([`wild`]) and clients that mean harm ([`hostile`]); a business system that speaks over HTTP
+//! ([`business`]); people with two devices; now and then many who talk at once, and retention.
+//!
+//! **A power cut** takes what was not synchronised, memory, and what is on its way. With `synchronous=FULL` nothing that was
+//! acknowledged is gone; with NORMAL it may be, and what the database has then is what counts from there on
+//! ([`check::forget_what_was_lost`]): whoever was told more has to be told that, or shows in the end what is not stored.
 //!
 //! **What is checked.** While it runs: two people never read different things at one place, the first answer stands, a
-//! receiver's sequence has no silent gap, nobody is shown a conversation that was never theirs, no agent has more than they
-//! can, memory stays within its bounds, the driver's contract holds, nothing panics. At each start of a backend: the
-//! ledger's counters agree with the rows. In the end everything is put right ([`strike`]), everybody finishes, and the
-//! database, read anew, is compared with what everybody was told ([`check`]).
+//! receiver's sequence has no silent gap, nobody is shown a conversation that was never theirs, nor what was said in it after
+//! it was theirs, nobody is closed for good, no agent has more than they can, memory stays within its bounds, the
+//! driver's contract holds, nothing panics. At each start of a backend: the ledger's counters agree with the rows. In the
+//! end everything is put right ([`strike`]) and everybody finishes: each send and each command is answered on a
+//! connection that stayed. Then all speak once more, which shows who is connected and yet told nothing; and the
+//! database, read anew, is compared with what everybody was told and still shows ([`check`]).
 //!
 //! `scripts/simulate` runs it; a failing seed prints the command that replays it aloud.
 
 mod backend;
+mod business;
 mod check;
 mod crowd;
 mod dice;

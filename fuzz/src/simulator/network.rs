@@ -10,6 +10,10 @@ use super::dice::Dice;
 /// The kernel gives up on a peer that acknowledges nothing for so long (TCP_USER_TIMEOUT of the gateway), µs.
 const USER_TIMEOUT_US: u64 = 30_000_000;
 
+/// What is written at once arrives in about so many pieces at most: each is an event for its reader, and a long message byte
+/// by byte would cost more than the rest of a run.
+const PIECES_MAX: usize = 64;
+
 /// The name of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LineId(pub u32);
@@ -176,9 +180,10 @@ impl Network {
         }
         let wake = wake_of(line, to);
         let mut rest = &bytes[..count];
+        let piece_bytes_max = line.manners.piece_bytes_max.max(count / PIECES_MAX);
         let pipe = &mut line.pipes[to as usize];
         while !rest.is_empty() {
-            let most = line.manners.piece_bytes_max.min(rest.len());
+            let most = piece_bytes_max.min(rest.len());
             let cut = if self.dice.permille(300) {
                 1 + self.dice.index(most)
             } else {
@@ -303,6 +308,19 @@ impl Network {
         line.reset_at_us[to as usize] = Some(at_us);
         let wake = wake_of(line, to);
         self.wakes.push((at_us, wake));
+    }
+
+    /// The machine of all servers is gone: nothing that is on its way arrives, and clients learn of it at once.
+    pub fn vanish(&mut self, now_us: u64) {
+        for line in self.lines.values_mut() {
+            line.is_dead = false;
+            for pipe in &mut line.pipes {
+                pipe.pieces.clear();
+                pipe.bytes = 0;
+            }
+            line.reset_at_us[End::Client as usize] = Some(now_us);
+            self.wakes.push((now_us, wake_of(line, End::Client)));
+        }
     }
 
     /// A reset that both ends learn of, as a middlebox sends it.

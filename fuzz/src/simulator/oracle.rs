@@ -1,7 +1,7 @@
 //! Who was told what. Everything that a client learns is compared with what others learned, and at the end with the
 //! database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tidegate_protocol::Id;
 
@@ -30,8 +30,10 @@ pub struct Oracle {
     pub accepted: BTreeMap<MessageId, (Id, u64)>,
     /// What somebody was shown.
     pub shown: BTreeMap<(Id, u64), Said>,
-    /// Which agent had which conversation at some time.
-    pub assigned: BTreeSet<(Id, Id)>,
+    /// By conversation and agent: they have it (`None`), or had it until its newest message was this one.
+    assigned: BTreeMap<(Id, Id), Option<u64>>,
+    /// Backends that were started.
+    pub backends: u64,
     /// Whose a conversation is.
     pub visitor_of: BTreeMap<Id, Id>,
     /// Promises that were broken, in order.
@@ -69,12 +71,29 @@ impl Oracle {
         }
     }
 
-    /// An agent is shown something of a conversation.
-    pub fn shown_to_agent(&mut self, agent: Id, conversation: Id) {
-        if !self.assigned.contains(&(agent, conversation)) {
-            self.fail(format!(
+    /// Whose a conversation is after a turn, up to its newest message.
+    pub fn assigned(&mut self, conversation: Id, agent: Option<Id>, seq: u64) {
+        let all = (conversation, Id::ABSENT)..=(conversation, Id(u128::MAX));
+        for (&(_, other), until) in self.assigned.range_mut(all) {
+            if Some(other) != agent && until.is_none() {
+                *until = Some(seq);
+            }
+        }
+        if let Some(agent) = agent {
+            self.assigned.insert((conversation, agent), None);
+        }
+    }
+
+    /// An agent is shown something of a conversation, up to a message.
+    pub fn shown_to_agent(&mut self, agent: Id, conversation: Id, seq: u64) {
+        match self.assigned.get(&(conversation, agent)) {
+            None => self.fail(format!(
                 "agent {agent} is shown {conversation}, which was never theirs"
-            ));
+            )),
+            Some(&Some(until)) if seq > until => self.fail(format!(
+                "agent {agent} is shown {seq} of {conversation}, which was theirs up to {until}"
+            )),
+            Some(_) => {}
         }
     }
 

@@ -15,6 +15,9 @@ use super::speaker::{Speaker, Surroundings, Want};
 
 /// Between two of its doings at most, µs.
 const PAUSE_US_MAX: u64 = 1_000_000;
+/// A command that nobody answers so long after all was put right, and after the Welcome, was lost, µs: what was under
+/// way is answered in less.
+const ANSWER_US_MAX: u64 = 8_000_000;
 /// What a text is made of.
 const FILLING: &str = "潮汐之门 tidegate ";
 /// The widget of all visitors.
@@ -40,6 +43,8 @@ struct Held {
     unshown: BTreeSet<u64>,
     /// Shown as theirs, and not closed.
     mine: bool,
+    /// What is on the page, by seq.
+    page: BTreeMap<u64, Said>,
 }
 
 impl Held {
@@ -60,7 +65,20 @@ pub struct Person {
     exchange: Exchange,
     act_at_us: u64,
     pause_us: u64,
-    settled: bool,
+    /// When it learned that all was put right, µs.
+    settled_us: Option<u64>,
+    /// Others acknowledge for the same side: a second device, or the agent who had the conversation before. A new backend
+    /// goes on from that, and the client has to ask for what it lacks itself.
+    shares_marks: bool,
+    /// Backends that there had been when it connected.
+    backends: u64,
+    /// When it was welcomed last, µs.
+    welcomed_us: u64,
+    last_words: bool,
+    /// Commands without an answer, on the connection that it has.
+    asked: BTreeSet<u64>,
+    /// So many of a hundred doings are commands.
+    commands_percent: u64,
     sends_left: u64,
     said: u64,
     text_bytes_max: u64,
@@ -69,8 +87,15 @@ pub struct Person {
 }
 
 impl Person {
-    /// Somebody of that token.
-    pub fn new(principal: Id, side: Side, token: &str, dice: &mut Dice) -> Self {
+    /// Somebody of that token; whose longest text has at least so many bytes.
+    pub fn new(
+        principal: Id,
+        side: Side,
+        token: &str,
+        text_bytes_least: u64,
+        shares_marks: bool,
+        dice: &mut Dice,
+    ) -> Self {
         let codec = if dice.permille(250) {
             Codec::Json
         } else {
@@ -86,10 +111,16 @@ impl Person {
             exchange: Exchange::default(),
             act_at_us: 0,
             pause_us: dice.scale(5_000, PAUSE_US_MAX),
-            settled: false,
+            settled_us: None,
+            shares_marks,
+            backends: 0,
+            welcomed_us: 0,
+            last_words: false,
+            asked: BTreeSet::new(),
+            commands_percent: *dice.pick(&[8, 8, 40]),
             sends_left: dice.scale(1, 60),
             said: 0,
-            text_bytes_max: dice.scale(8, 16_000),
+            text_bytes_max: dice.scale(text_bytes_least, 16_000),
             texts: BTreeMap::new(),
             held: BTreeMap::new(),
         }
@@ -101,17 +132,22 @@ impl Person {
         let exchange = &mut self.exchange;
         match self.client.phase() {
             Phase::Idle => self.client.start(now_us, exchange),
-            Phase::Closed if self.settled || around.dice.permille(300) => {
-                self.client.start(now_us, exchange);
+            _ if self.settled_us.is_some() => {
+                self.act_at_us = u64::MAX;
+                if std::mem::take(&mut self.last_words) {
+                    self.speak_to_all(around);
+                }
             }
-            _ if self.settled => self.act_at_us = u64::MAX,
             _ => self.do_something(around),
         }
     }
 
     fn do_something(&mut self, around: &mut Surroundings<'_>) {
         let now_us = around.now_us;
-        match around.dice.below(100) {
+        if around.dice.below(100) < self.commands_percent {
+            return self.command_something(around);
+        }
+        match around.dice.below(92) {
             0..60 => self.say_something(around),
             60..75 => {
                 if let Some(conversation) = self.any_mine(around.dice) {
@@ -128,9 +164,8 @@ impl Person {
                         .typing(conversation, active, now_us, &mut self.exchange);
                 }
             }
-            82..90 => self.command_something(around),
-            90..92 => self.client.ping(now_us, &mut self.exchange),
-            92..94 => self.client.stop(now_us, &mut self.exchange),
+            82..84 => self.client.ping(now_us, &mut self.exchange),
+            84..86 => self.client.stop(now_us, &mut self.exchange),
             _ => {}
         }
     }
@@ -146,6 +181,22 @@ impl Person {
                 found => found,
             },
         };
+        self.say(conversation, around);
+    }
+
+    /// To everybody who listens: a visitor in the open conversation, an agent in each; and an agent asks for something.
+    fn speak_to_all(&mut self, around: &mut Surroundings<'_>) {
+        let mine = self.held.iter().filter(|(_, held)| held.mine);
+        let mine: Vec<Id> = mine.map(|(&id, _)| id).collect();
+        for id in mine {
+            self.say(Some(id), around);
+        }
+        if self.side == Side::Agent {
+            self.command(status(fb::AgentStatus::Online), around);
+        }
+    }
+
+    fn say(&mut self, conversation: Option<Id>, around: &mut Surroundings<'_>) {
         let bytes = around.dice.scale(1, self.text_bytes_max);
         let bytes = usize::try_from(bytes).expect("small");
         self.said += 1;
@@ -155,7 +206,7 @@ impl Person {
             .client
             .send(&text, conversation, around.now_us, &mut self.exchange);
         if let Ok(key) = sent {
-            self.sends_left -= 1;
+            self.sends_left = self.sends_left.saturating_sub(1);
             self.texts.insert(key, text);
         }
     }
@@ -186,8 +237,14 @@ impl Person {
                 }
             }
         };
-        self.client
+        self.command(command, around);
+    }
+
+    fn command(&mut self, command: message::Command, around: &mut Surroundings<'_>) {
+        let asked = self
+            .client
             .command(command, around.now_us, &mut self.exchange);
+        self.asked.extend(asked);
     }
 
     fn any_mine(&self, dice: &mut Dice) -> Option<Id> {
@@ -213,8 +270,41 @@ impl Person {
     fn learn(&mut self, event: Event, around: &mut Surroundings<'_>) {
         self.tell(&event, around);
         match event {
-            Event::Connect => around.wants.push(Want::Connect),
-            Event::Disconnect => around.wants.push(Want::Disconnect),
+            Event::Connect => {
+                around.wants.push(Want::Connect);
+                self.backends = around.oracle.backends;
+            }
+            Event::Disconnect => {
+                around.wants.push(Want::Disconnect);
+                self.asked.clear();
+            }
+            Event::Done { request } => {
+                self.asked.remove(&request);
+            }
+            Event::NotDone { request, reason } => {
+                let settled_us = self.settled_us.unwrap_or(u64::MAX);
+                let since_us = settled_us.max(self.welcomed_us);
+                let is_late = self.client.phase() == Phase::Open
+                    && around.now_us > since_us.saturating_add(ANSWER_US_MAX);
+                if self.asked.remove(&request) && reason.is_none() && is_late {
+                    around.oracle.fail(format!(
+                        "{}'s command {request} was never answered, and the connection stayed",
+                        self.principal
+                    ));
+                }
+            }
+            Event::Missed {
+                conversation,
+                after,
+            } => {
+                let was_announced = around.oracle.backends > self.backends;
+                if !(was_announced && self.shares_marks) {
+                    around.oracle.fail(format!(
+                        "{} was not sent what follows {after} of {conversation}, and was sent later things",
+                        self.principal
+                    ));
+                }
+            }
             // Nobody else has its session: not even its own earlier Hello, however late that comes.
             Event::Closed {
                 comes_back: false,
@@ -235,14 +325,13 @@ impl Person {
                         .oracle
                         .fail(format!("{} is welcomed as {principal}", self.principal));
                 }
+                self.welcomed_us = around.now_us;
                 // What it still has is named behind the Welcome.
                 for held in self.held.values_mut() {
                     held.mine = false;
                 }
                 if self.side == Side::Agent {
-                    let online = status(fb::AgentStatus::Online);
-                    self.client
-                        .command(online, around.now_us, &mut self.exchange);
+                    self.command(status(fb::AgentStatus::Online), around);
                 }
             }
             Event::Accepted {
@@ -265,8 +354,10 @@ impl Person {
             } => {
                 let held = self.held.entry(conversation).or_default();
                 if reset {
-                    held.own.clear();
-                    held.up_to = 0;
+                    *held = Held {
+                        mine: held.mine,
+                        ..Held::default()
+                    };
                 }
                 held.up_to = held.up_to.max(to);
                 held.advance();
@@ -312,6 +403,8 @@ impl Person {
                 text,
                 system: fb::SystemEvent::None.0,
             };
+            let held = self.held.entry(conversation).or_default();
+            held.page.insert(seq, said.clone());
             oracle.shown(conversation, seq, said);
         }
         if self.side == Side::Visitor {
@@ -330,7 +423,7 @@ impl Person {
         let oracle = &mut around.oracle;
         match self.side {
             Side::Visitor => oracle.shown_to_visitor(self.principal, conversation),
-            Side::Agent => oracle.shown_to_agent(self.principal, conversation),
+            Side::Agent => oracle.shown_to_agent(self.principal, conversation, message.seq),
         }
         let said = Said {
             sender: message.sender,
@@ -339,8 +432,9 @@ impl Person {
             text: message.text.to_string(),
             system: message.system.0,
         };
-        oracle.shown(conversation, message.seq, said);
         let held = self.held.entry(conversation).or_default();
+        held.page.insert(message.seq, said.clone());
+        oracle.shown(conversation, message.seq, said);
         // Own messages before it are in their places.
         while held.up_to + 1 < message.seq && held.own.remove(&(held.up_to + 1)) {
             held.up_to += 1;
@@ -370,7 +464,7 @@ impl Person {
             if self.side == Side::Agent {
                 around
                     .oracle
-                    .shown_to_agent(self.principal, state.conversation);
+                    .shown_to_agent(self.principal, state.conversation, 0);
             }
             let held = self.held.entry(state.conversation).or_default();
             held.mine = state.status != fb::ConversationStatus::Closed;
@@ -452,8 +546,23 @@ impl Speaker for Person {
         self.act_at_us.min(self.client.deadline_us())
     }
 
-    fn settle(&mut self) {
-        self.settled = true;
+    fn hurry(&mut self, now_us: u64) {
+        self.act_at_us = self.act_at_us.min(now_us);
+    }
+
+    fn say_last_words(&mut self) {
+        self.last_words = true;
+        self.act_at_us = 0;
+    }
+
+    fn shows(&self) -> Vec<((Id, u64), &Said)> {
+        let mine = self.held.iter().filter(|(_, held)| held.mine);
+        mine.flat_map(|(&id, held)| held.page.iter().map(move |(&seq, said)| ((id, seq), said)))
+            .collect()
+    }
+
+    fn settle(&mut self, now_us: u64) {
+        self.settled_us = Some(now_us);
         self.act_at_us = 0;
     }
 
@@ -464,6 +573,9 @@ impl Speaker for Person {
         if self.client.unanswered() > 0 {
             let count = self.client.unanswered();
             return Some(format!("{count} of its messages are unanswered"));
+        }
+        if let Some(request) = self.asked.first() {
+            return Some(format!("its command {request} is unanswered"));
         }
         let engines = self.engines(engine);
         for (id, &seq) in &engines {

@@ -25,12 +25,18 @@ pub struct Plan {
     pub backend: backend::Start,
     /// Ordinary visitors.
     pub visitors: usize,
+    /// Of so many of a thousand people there is a second device.
+    pub second_devices_permille: u64,
     /// Ordinary agents, and how much each may have.
     pub agent_capacities: Vec<u32>,
     /// Clients that speak the protocol as they like.
     pub wild: usize,
     /// Clients that mean harm.
     pub hostile: usize,
+    /// Somebody speaks over HTTP.
+    pub has_business: bool,
+    /// The longest text of anybody has at least so many bytes.
+    pub text_bytes_least: u64,
     /// How long things go wrong, µs.
     pub storm_us: u64,
     /// What may go wrong.
@@ -42,6 +48,13 @@ impl Plan {
     pub fn new(dice: &mut Dice) -> Self {
         let menu = Menu::new(dice);
         let two_gateways = dice.permille(600);
+        // Many talk at once, and long: a shard that stands still meanwhile finds its ring full.
+        let is_crowded = dice.permille(100);
+        let (visitors, capacity) = if is_crowded {
+            ((8, 12), (4, 8))
+        } else {
+            ((2, 5), (1, 3))
+        };
         let shards = if two_gateways || dice.permille(300) {
             1
         } else {
@@ -49,26 +62,30 @@ impl Plan {
         };
         Self {
             gateways: if two_gateways { 2 } else { 1 },
-            gateway: gateway_sizes(dice, shards),
+            // All may come to the same shard.
+            gateway: gateway_sizes(dice, shards, if is_crowded { 40 } else { 20 }),
             backend: backend_start(dice),
-            visitors: usize::try_from(dice.between(2, 5)).expect("few"),
+            visitors: usize::try_from(dice.between(visitors.0, visitors.1)).expect("few"),
             agent_capacities: (0..dice.between(1, 3))
-                .map(|_| u32::try_from(dice.between(1, 3)).expect("few"))
+                .map(|_| u32::try_from(dice.between(capacity.0, capacity.1)).expect("few"))
                 .collect(),
+            second_devices_permille: *dice.pick(&[0, 0, 0, 500]),
             wild: usize::try_from(dice.below(3)).expect("few"),
             hostile: usize::try_from(dice.below(3)).expect("few"),
+            has_business: dice.permille(300),
+            text_bytes_least: if is_crowded { 8_000 } else { 8 },
             storm_us: dice.between(2_000, 20_000) * 1_000,
             menu,
         }
     }
 }
 
-fn gateway_sizes(dice: &mut Dice, shards: u16) -> gateway::Sizes {
+fn gateway_sizes(dice: &mut Dice, shards: u16, connections_least: u64) -> gateway::Sizes {
     let kib = |dice: &mut Dice, from, to| {
         u32::try_from(dice.scale(from, to) * 1024).expect("invariant: a few MiB")
     };
     let config = tidegate_gateway::Config {
-        connections_max: u32::try_from(dice.between(12, 64)).expect("few"),
+        connections_max: u32::try_from(dice.between(connections_least, 64)).expect("few"),
         park_ms_max: u32::try_from(dice.between(200, 2_000)).expect("few"),
         parked_bytes_max: kib(dice, 64, 1_024),
         visitor_out_bytes_max: kib(dice, 32, 64),
@@ -101,6 +118,10 @@ fn backend_start(dice: &mut Dice) -> backend::Start {
     };
     let mut rules = rules_of(&config);
     rules.closed_conversations_max = usize::try_from(dice.scale(1, 64)).expect("small");
+    if dice.permille(100) {
+        // An operator gives days; runs last seconds.
+        rules.messages_kept_us = dice.between(1_000_000, 60_000_000);
+    }
     backend::Start {
         rules,
         limits: TurnLimits {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use shm_bus::BusDirectory;
 use shm_bus::fault::{self, Died};
 use tidegate_backend::app::command::HttpCommand;
+use tidegate_backend::config::Synchronous;
 use tidegate_backend::engine::conversation::ConversationKey;
 use tidegate_backend::engine::kinds::Role;
 use tidegate_backend::engine::rows::AgentRow;
@@ -77,8 +78,10 @@ impl World {
         match started {
             Ok(backend) => {
                 note!(self, "backend {:016x} starts", backend.instance);
+                self.oracle.backends += 1;
                 self.backend = Some(backend);
                 self.plan_next(now_us, Actor::Backend);
+                self.everybody_speaks();
             }
             Err(error) => {
                 note!(self, "backend does not start");
@@ -92,16 +95,48 @@ impl World {
         }
     }
 
+    /// Now and then all speak in the moment in which a backend comes: who is announced is announced before that.
+    fn everybody_speaks(&mut self) {
+        if self.settling || !self.dice.permille(400) {
+            return;
+        }
+        for client in 0..self.seats.len() {
+            self.seats[client].speaker.hurry(self.now_us);
+            self.wake(self.now_us, Actor::Client(client));
+        }
+    }
+
     /// Everything ends at once, and memory is gone; the disk keeps what it had to.
     pub(super) fn lose_power(&mut self) {
         self.kill_backend("power is lost");
         self.disk.crash(Crash::Power);
+        self.network.vanish(self.now_us);
         for post in 0..self.posts.len() {
             self.kill_gateway(post, "power is lost");
         }
         self.buses += 1;
         let path = self.directory.path().join(format!("bus-{}", self.buses));
         self.bus = BusDirectory::open_or_create(path).expect("a bus");
+        if self.plan.backend.store.synchronous == Synchronous::Normal {
+            self.forget_what_was_lost();
+        }
+    }
+
+    /// Under NORMAL the newest may be gone, acknowledged or not. From here on the database is right; who was told more
+    /// has to be told that.
+    fn forget_what_was_lost(&mut self) {
+        self.disk.heal();
+        let place = self.disk.options(self.plan.backend.store.clone()).place;
+        match check::forget_what_was_lost(&mut self.oracle, &place) {
+            Ok(lost) => note!(self, "{lost} acknowledged messages are lost with the power"),
+            Err(error) => self.oracle.fail(error),
+        }
+        for seat in &mut self.seats {
+            seat.speaker.power_was_lost();
+        }
+        if let Some(business) = &mut self.business {
+            business.power_was_lost();
+        }
     }
 
     fn backend_comes_back(&mut self) {
@@ -115,6 +150,7 @@ impl World {
         self.look_at_the_engine();
         if let Some(backend) = self.backend.take() {
             note!(self, "backend {:016x} dies: {how}", backend.instance);
+            self.figures.behind += backend.handle.live().counters.marked_behind;
             // First the disk: dropped after it, the store cannot tidy up any more.
             self.disk.crash(Crash::Process);
             drop(backend);
@@ -143,12 +179,12 @@ impl World {
                     backend::Next::Again => now_us + self.dice.between(20, 200),
                     backend::Next::Sleeps { until_us } => until_us,
                 };
+                self.plan_next(next_us, Actor::Backend);
                 if next == backend::Next::Again {
                     note!(self, "a turn");
+                    self.look_at_the_engine();
+                    self.listen_to_bells();
                 }
-                self.plan_next(next_us, Actor::Backend);
-                self.look_at_the_engine();
-                self.listen_to_bells();
             }
             Ended::Stepped(Err(error)) => {
                 self.suspect = Some(backend.broken(&error));
@@ -185,9 +221,7 @@ impl World {
         {
             let row = &conversation.row;
             self.oracle.visitor_of.entry(row.id).or_insert(row.visitor);
-            if let Some(agent) = row.agent {
-                self.oracle.assigned.insert((agent, row.id));
-            }
+            self.oracle.assigned(row.id, row.agent, conversation.seq);
         }
     }
 
@@ -213,6 +247,10 @@ impl World {
             let now_us = self.now_us;
             backend.step(now_us).expect("a fresh store commits");
         }
+        // A power cut does not take them.
+        let backend = self.backend.as_mut().expect("it was just started");
+        let emptied = backend.turn.store_mut().checkpoint();
+        emptied.expect("a fresh disk synchronises");
     }
 
     // --- gateways ---------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 use tidegate_backend::engine::Engine;
 
+use tidegate_protocol::Id;
+
 use super::dice::Dice;
 use super::network::LineId;
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Said};
 use super::trace::Trace;
 
 /// What a client wants of its socket.
@@ -48,8 +50,18 @@ pub trait Speaker {
     fn tick(&mut self, around: &mut Surroundings<'_>);
     /// When it wants to be asked next, µs; `u64::MAX`: only when something comes.
     fn wake_at_us(&self) -> u64;
+    /// It does what it does next at once.
+    fn hurry(&mut self, _now_us: u64) {}
+    /// All is quiet: it speaks once more, to everybody whom it can reach.
+    fn say_last_words(&mut self) {}
+    /// The newest of what it was told may be gone.
+    fn power_was_lost(&mut self) {}
+    /// What it shows of its open conversations, by place.
+    fn shows(&self) -> Vec<((Id, u64), &Said)> {
+        Vec::new()
+    }
     /// Nothing goes wrong any more: it stops making trouble, finishes what it began, and begins nothing new.
-    fn settle(&mut self);
+    fn settle(&mut self, now_us: u64);
     /// Whether it takes what the line brings.
     fn reads(&self) -> bool {
         true

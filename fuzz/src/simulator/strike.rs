@@ -1,8 +1,8 @@
 //! How each fault strikes the world, and how all of them are put right.
 
-use tidegate_backend::config::Synchronous;
 use tidegate_backend::store::vfs::{self as disk, Failure, Operation};
 
+use super::business::Business;
 use super::faults::Fault;
 use super::network::LineId;
 use super::plan::START_US;
@@ -21,6 +21,8 @@ const MEND_US_MAX: u64 = 5_000_000;
 const STEP_S_MAX: u64 = 3_600;
 /// Everything is quiet after so long without faults, or never will be, µs.
 const SETTLE_US_MAX: u64 = 240_000_000;
+/// The first sweep of retention is through after so long, µs.
+const RETENTION_US: u64 = 70_000_000;
 /// Between two looks whether it is, µs.
 const LOOK_US: u64 = 500_000;
 
@@ -86,6 +88,11 @@ impl World {
                 for line in self.network.living() {
                     self.network.cut(line, self.now_us);
                 }
+                // All come back at once, to a backend that has much to do.
+                if self.dice.permille(500) {
+                    self.backend_stalled_until_us =
+                        self.now_us + self.dice.scale(10_000, STALL_US_MAX);
+                }
             }
             Fault::ClockStepped => {
                 let step_us = self.dice.below(2 * STEP_S_MAX * 1_000_000);
@@ -100,10 +107,7 @@ impl World {
                 self.disk.fail(fault);
             }
             Fault::PowerLost => {
-                // What NORMAL promises then is another thing: `backend/tests/store_loses_power.rs`.
-                if self.plan.backend.store.synchronous == Synchronous::Full {
-                    self.lose_power();
-                }
+                self.lose_power();
             }
             Fault::Checkpoint => {
                 if let Some(backend) = &mut self.backend {
@@ -149,6 +153,7 @@ impl World {
         self.backend_armed = 0;
         self.backend_stalled_until_us = 0;
         self.wake(self.now_us, Actor::Backend);
+        self.wake(self.now_us, Actor::Business);
         for post in 0..self.posts.len() {
             self.posts[post].armed = 0;
             self.posts[post].stalled_until_us = 0;
@@ -159,9 +164,26 @@ impl World {
         self.network.revive(self.now_us);
         for client in 0..self.seats.len() {
             self.seats[client].deaf_until_us = 0;
-            self.seats[client].speaker.settle();
+            self.seats[client].speaker.settle(self.now_us);
             self.wake(self.now_us, Actor::Client(client));
         }
+        self.quieten();
+        if self.plan.backend.rules.messages_kept_us > 0 {
+            note!(self, "time for retention");
+            self.run_until(self.now_us + RETENTION_US, |_| false);
+            self.quieten();
+        }
+        // A connection that nobody tells anything any more looks quiet as well.
+        for client in 0..self.seats.len() {
+            self.seats[client].speaker.say_last_words();
+            self.wake(self.now_us, Actor::Client(client));
+        }
+        self.quieten();
+        debug_assert!(self.now_us > START_US);
+    }
+
+    /// Runs until nobody has anything left to do, and what may be written a moment later is written.
+    fn quieten(&mut self) {
         let mut look_at_us = self.now_us + LOOK_US;
         let until_us = self.now_us + SETTLE_US_MAX;
         self.run_until(until_us, |world| {
@@ -185,7 +207,6 @@ impl World {
                 SETTLE_US_MAX / 1_000_000
             )),
         }
-        debug_assert!(self.now_us > START_US);
     }
 
     /// What is left to do, if anything.
@@ -197,6 +218,9 @@ impl World {
         let engine = backend.turn.engine();
         if self.posts.iter().any(|post| post.gateway.is_none()) {
             return Some("a gateway is away".to_owned());
+        }
+        if self.business.as_ref().is_some_and(Business::is_waiting) {
+            return Some("a text over HTTP is unanswered".to_owned());
         }
         let seats = self.seats.iter();
         seats

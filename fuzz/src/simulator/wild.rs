@@ -368,7 +368,12 @@ impl Speaker for Wild {
         self.wake_at_us
     }
 
-    fn settle(&mut self) {
+    fn power_was_lost(&mut self) {
+        self.last_n = 0;
+        self.conversations.clear();
+    }
+
+    fn settle(&mut self, _now_us: u64) {
         self.settled = true;
         self.wake_at_us = 0;
     }

@@ -15,6 +15,7 @@ use tidegate_protocol::token::Key;
 
 use super::Outcome;
 use super::backend::Backend;
+use super::business::Business;
 use super::check::{self, Sums};
 use super::dice::Dice;
 use super::gateway::Gateway;
@@ -33,6 +34,8 @@ pub(super) enum Actor {
     Shard(usize, usize),
     /// A client.
     Client(usize),
+    /// A business system.
+    Business,
     /// The next fault.
     Fault,
     /// A disk that fails is mended.
@@ -82,6 +85,7 @@ pub struct World {
     /// How many buses there were.
     pub(super) buses: u32,
     pub(super) seats: Vec<Seat>,
+    pub(super) business: Option<Business>,
     pub(super) oracle: Oracle,
     /// What goes wrong was put right, and nothing new is begun.
     pub(super) settling: bool,
@@ -107,6 +111,8 @@ pub struct Figures {
     pub gateway_deaths: u64,
     /// Messages that clients were told are accepted.
     pub accepted: u64,
+    /// Times that a full ring made a connection wait for what it is owed.
+    pub behind: u64,
 }
 
 impl World {
@@ -149,6 +155,7 @@ impl World {
             may_break: false,
             buses: 1,
             seats: Vec::new(),
+            business: None,
             oracle: Oracle::default(),
             settling: false,
             figures: Figures::default(),
@@ -207,12 +214,19 @@ impl World {
         let mut ledger = Sums::default();
         if !self.is_over() {
             let place = self.disk.options(self.plan.backend.store.clone()).place;
-            match check::compare(&mut self.oracle, &place, &capacities) {
+            let keeps_all = self.plan.backend.rules.messages_kept_us == 0;
+            match check::compare(&mut self.oracle, &place, &capacities, keeps_all) {
                 Ok(sums) => ledger = sums,
                 Err(error) => self.oracle.fail(error),
             }
+            let shows = self.seats.iter().flat_map(|seat| seat.speaker.shows());
+            if let Err(error) = check::shows_what_is_stored(&place, shows) {
+                self.oracle.fail(error);
+            }
         }
         note!(self, "{ledger:?}");
+        let counters = self.backend.as_ref().map(|backend| backend.handle.live());
+        self.figures.behind += counters.map_or(0, |live| live.counters.marked_behind);
         self.figures.accepted = self.oracle.accepted.len() as u64;
         Outcome {
             seed,
@@ -246,6 +260,7 @@ impl World {
                 Actor::Backend => self.backend_acts(),
                 Actor::Shard(post, shard) => self.shard_acts(post, shard),
                 Actor::Client(client) => self.client_acts(client),
+                Actor::Business => self.business_acts(),
                 Actor::Fault => self.fault_strikes(),
                 Actor::Disk => self.disk.heal(),
             }
