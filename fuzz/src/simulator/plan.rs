@@ -1,5 +1,6 @@
 //! What a seed decides before anything happens: the sizes of the world, who is there, what may go wrong.
 
+use tidegate_backend::admission::Limits;
 use tidegate_backend::app::run::rules_of;
 use tidegate_backend::config::{Config, Synchronous};
 use tidegate_backend::store::StoreOptions;
@@ -103,6 +104,19 @@ fn gateway_sizes(dice: &mut Dice, shards: u16, connections_least: u64) -> gatewa
     }
 }
 
+/// In every third world newcomers come in one by one, and some wait at the door while gateways and backends die. Made of
+/// what was drawn for other things: the other worlds stay what they were.
+fn admission(config: &Config) -> Limits {
+    if !config.visitor_gone_s_max.is_multiple_of(3) {
+        return Limits::default();
+    }
+    Limits {
+        per_s: 5 + u32::try_from(config.abandoned_s_max % 100).expect("small"),
+        burst: 1 + u32::try_from(config.visitor_gone_s_max % 16).expect("small"),
+        inside_max: 0,
+    }
+}
+
 fn backend_start(dice: &mut Dice) -> backend::Start {
     let sends_per_s_max = if dice.permille(800) { 10_000 } else { 10 };
     let config = Config {
@@ -129,7 +143,7 @@ fn backend_start(dice: &mut Dice) -> backend::Start {
             inputs_per_visit: usize::try_from(dice.scale(1, 64)).expect("small"),
             lookups_max: usize::try_from(dice.scale(1, 64)).expect("small"),
             record_bytes_max: 64 << 10,
-            ..TurnLimits::default()
+            admission: admission(&config),
         },
         store: StoreOptions {
             place: Place {
