@@ -61,6 +61,11 @@ enum EchoWay {
 
 /// Runs until told to stop.
 pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitCode> {
+    // The allocator asks for huge pages, and then the first byte of a table costs 2 MiB: reserved slots are to cost
+    // nothing until somebody sits there.
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as the system has them");
+    }
     let handle = Handle::new()?;
     let consumer_stop = Arc::new(AtomicBool::new(false));
     let (drain, stop) = (handle.clone(), Arc::clone(&consumer_stop));

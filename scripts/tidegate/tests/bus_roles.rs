@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use shm_bus::{BackendSeat, BusDirectory, GatewaySegment, SegmentOptions};
 use stage::{Stage, command, directory, eventually};
 use tempfile::TempDir;
+use tidegate_protocol::bus::BUS_PROTOCOL;
 
 /// What a process ends with that another start would not help.
 const EXIT_UNUSABLE: i32 = 78;
@@ -222,10 +223,8 @@ fn an_old_gateway_is_refused_by_name_by_a_new_backend_and_told_so() {
         said.contains("tidegate gateway 9.9") && said.contains(&maker),
         "{said}"
     );
-    assert!(
-        said.contains("speaks bus protocol 999, this backend speaks 1"),
-        "{said}"
-    );
+    let sentence = format!("speaks bus protocol 999, this backend speaks {BUS_PROTOCOL}");
+    assert!(said.contains(&sentence), "{said}");
 }
 
 #[test]
@@ -238,7 +237,7 @@ fn a_new_gateway_is_refused_by_name_beside_an_old_backend() {
     let (code, said) = gateway.output();
     assert!(code.is_some_and(|code| code != 0), "{said}");
     let sentence = format!(
-        "the backend on this bus (pid {}) speaks bus protocol 999, this gateway speaks 1",
+        "the backend on this bus (pid {}) speaks bus protocol 999, this gateway speaks {BUS_PROTOCOL}",
         std::process::id()
     );
     assert!(said.contains(&sentence), "{said}");
