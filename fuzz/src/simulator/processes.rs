@@ -191,7 +191,7 @@ impl World {
                 if !self.may_break {
                     self.oracle.fail(format!("the turn broke: {error}"));
                 }
-                self.kill_backend("it broke");
+                self.kill_backend(&format!("it broke: {error}"));
             }
             Ended::Killed(point) => self.kill_backend(&point),
             Ended::Panicked(said) => {
