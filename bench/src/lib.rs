@@ -6,6 +6,7 @@
 
 pub mod bench; //     what every question gets and gives back
 pub mod command; //   `tidegate bench QUESTION`
+pub mod dialogue; //  with a process of the load: orders and reports
 pub mod kernel; //    memory and counters of the kernel
 pub mod load; //      many connections over several processes
 pub mod machine; //   where, when, from which source

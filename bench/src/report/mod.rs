@@ -76,12 +76,8 @@ impl Report {
         target: f64,
         unit: &str,
     ) {
-        self.check(Check {
-            what: what.into(),
-            measured: with_unit(measured, unit),
-            target: format!("≤ {}", with_unit(target, unit)),
-            held: measured <= target,
-        });
+        let held = measured <= target;
+        self.compare(what.into(), measured, ('≤', target), unit, held);
     }
 
     /// Adds a check that a figure is at least `target`.
@@ -92,11 +88,23 @@ impl Report {
         target: f64,
         unit: &str,
     ) {
+        let held = measured >= target;
+        self.compare(what.into(), measured, ('≥', target), unit, held);
+    }
+
+    fn compare(
+        &mut self,
+        what: String,
+        measured: f64,
+        (sign, target): (char, f64),
+        unit: &str,
+        held: bool,
+    ) {
         self.check(Check {
-            what: what.into(),
+            what,
             measured: with_unit(measured, unit),
-            target: format!("≥ {}", with_unit(target, unit)),
-            held: measured >= target,
+            target: format!("{sign} {}", with_unit(target, unit)),
+            held,
         });
     }
 

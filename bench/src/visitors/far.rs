@@ -2,11 +2,12 @@
 //! reports are taken when they have come.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::process::Command;
+use std::sync::mpsc::TryRecvError;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+
+use crate::dialogue::Dialogue;
 
 use super::{Job, Order, Report, VISITORS_PER_CHILD_MAX};
 
@@ -22,9 +23,7 @@ pub struct Visitors {
 
 #[derive(Debug)]
 struct Far {
-    process: Child,
-    orders: ChildStdin,
-    reports: Receiver<Report>,
+    dialogue: Dialogue<Report>,
     /// Reports that came and wait for those of the other children.
     come: VecDeque<Report>,
 }
@@ -62,11 +61,8 @@ impl Visitors {
     /// One has ended.
     pub fn order(&mut self, order: Order) -> Result<()> {
         self.awaited += usize::from(matches!(order, Order::Look | Order::Tell));
-        let mut line = serde_json::to_vec(&order)?;
-        line.push(b'\n');
         for child in &mut self.children {
-            let written = child.orders.write_all(&line);
-            written.context("a process of the load has ended")?;
+            child.dialogue.order(&order)?;
         }
         Ok(())
     }
@@ -78,7 +74,7 @@ impl Visitors {
     pub fn report(&mut self) -> Result<Option<&Report>> {
         for child in &mut self.children {
             loop {
-                match child.reports.try_recv() {
+                match child.dialogue.reports.try_recv() {
                     Ok(report) => child.come.push_back(report),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) if child.come.is_empty() => {
@@ -117,38 +113,13 @@ impl Visitors {
 
 impl Far {
     fn start(job: &Job) -> Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["bench", "visitors", "--job"])
-            .arg(serde_json::to_string(job)?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a process of the load")?;
-        let orders = process.stdin.take().context("a pipe")?;
-        let lines = BufReader::new(process.stdout.take().context("a pipe")?).lines();
-        let (sender, reports) = channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let Ok(report) = serde_json::from_str(&line) else {
-                    return;
-                };
-                if sender.send(report).is_err() {
-                    return;
-                }
-            }
-        });
+            .arg(serde_json::to_string(job)?);
         Ok(Self {
-            process,
-            orders,
-            reports,
+            dialogue: Dialogue::start(&mut command)?,
             come: VecDeque::new(),
         })
-    }
-}
-
-impl Drop for Far {
-    fn drop(&mut self) {
-        let _gone_already = self.process.kill();
-        let _reaped = self.process.wait();
     }
 }

@@ -3,9 +3,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::num::NonZeroU64;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,10 +14,10 @@ use tidegate_protocol::{Codec, fb, message};
 use super::stamp::{self, Group, STAMP_BYTES_MAX, now_us};
 use super::{Job, Order, Report};
 use crate::client::{Event, Phase, Settings};
-use crate::corpus;
 use crate::crowd::{Crowd, News, OFFICE};
 use crate::process::{cpu_us, raise_descriptor_limit};
 use crate::system::System;
+use crate::{corpus, dialogue};
 
 /// Who has neither Welcome nor Wait by then was left in front of a dead page.
 const ANSWER_US_MAX: u64 = 2_000_000;
@@ -95,7 +95,7 @@ pub fn run(job: &str) -> Result<()> {
     // A timer may otherwise be late by 50 µs, so that others are woken less: here that would be the load's lag.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
     let mut flock = Flock::of(job)?;
-    let orders = orders();
+    let orders = dialogue::orders::<Order>();
     let mut news = Vec::new();
     loop {
         match orders.try_recv() {
@@ -109,21 +109,6 @@ pub fn run(job: &str) -> Result<()> {
             flock.learn(one);
         }
     }
-}
-
-fn orders() -> Receiver<Order> {
-    let (sender, orders) = channel();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let Ok(order) = serde_json::from_str(&line) else {
-                return;
-            };
-            if sender.send(order).is_err() {
-                return;
-            }
-        }
-    });
-    orders
 }
 
 impl Flock {

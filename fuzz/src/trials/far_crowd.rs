@@ -2,15 +2,16 @@
 //! program again, told so by its environment; orders go in and reports come out, one JSON object a line.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::process::{Command, ExitCode};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use tidegate_bench::dialogue::{self, Dialogue};
 
 use crate::rig::{Crowd, System};
 
@@ -56,9 +57,7 @@ pub(super) struct Report {
 
 /// The parent's end.
 pub(super) struct FarCrowd {
-    process: Child,
-    orders: ChildStdin,
-    reports: Receiver<Report>,
+    dialogue: Dialogue<Report>,
 }
 
 impl FarCrowd {
@@ -79,58 +78,26 @@ impl FarCrowd {
         };
         let path = scratch.join(format!("crowd-{first}"));
         std::fs::write(&path, serde_json::to_vec(&job)?)?;
-        let mut process = Command::new(env::current_exe()?)
-            .env(JOB, &path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let orders = process.stdin.take().context("a pipe")?;
-        let lines = BufReader::new(process.stdout.take().context("a pipe")?).lines();
-        let (sender, reports) = channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let Ok(report) = serde_json::from_str(&line) else {
-                    return;
-                };
-                if sender.send(report).is_err() {
-                    return;
-                }
-            }
-        });
+        let mut command = Command::new(env::current_exe()?);
+        command.env(JOB, &path);
         Ok(Self {
-            process,
-            orders,
-            reports,
+            dialogue: Dialogue::start(&mut command)?,
         })
     }
 
     /// Its next report, once it has come.
     pub(super) fn report(&mut self) -> anyhow::Result<Report> {
-        self.order(Order::Report)?;
+        self.dialogue.order(&Order::Report)?;
         let limit = Duration::from_secs(ARRIVALS_S_MAX);
-        self.reports
+        self.dialogue
+            .reports
             .recv_timeout(limit)
             .context("a crowd's process does not answer")
     }
 
     /// So many of it say something; the report that answers comes when they have begun.
     pub(super) fn speak(&mut self, count: usize) -> anyhow::Result<()> {
-        self.order(Order::Speak(count))
-    }
-
-    fn order(&mut self, order: Order) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(&order)?;
-        line.push(b'\n');
-        self.orders
-            .write_all(&line)
-            .context("a crowd's process has ended")
-    }
-}
-
-impl Drop for FarCrowd {
-    fn drop(&mut self) {
-        let _gone_already = self.process.kill();
-        let _reaped = self.process.wait();
+        self.dialogue.order(&Order::Speak(count))
     }
 }
 
@@ -160,17 +127,7 @@ fn crowd(job: &Path) -> anyhow::Result<()> {
             crowd.open() == crowd.len()
         })?;
     }
-    let (sender, orders) = channel();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let Ok(order) = serde_json::from_str(&line) else {
-                return;
-            };
-            if sender.send(order).is_err() {
-                return;
-            }
-        }
-    });
+    let orders = dialogue::orders::<Order>();
     loop {
         crowd.pass(STEP)?;
         loop {

@@ -198,14 +198,19 @@ fn who_is_announced_after_a_leftover_ended_their_conversation_is_told() {
     );
 }
 
-#[test]
-fn who_is_announced_is_told_of_an_end_that_left_memory_meanwhile() {
-    let mut stage = Stage::with(Rules {
+/// Keeps one closed conversation in memory.
+fn forgetful() -> Stage {
+    Stage::with(Rules {
         window_bytes_max: 256 << 10,
         sessions_max: 100_000,
         closed_conversations_max: 1,
         ..Rules::default()
-    });
+    })
+}
+
+#[test]
+fn who_is_announced_is_told_of_an_end_that_left_memory_meanwhile() {
+    let mut stage = forgetful();
     let (agent, visitor, conversation) = chat(&mut stage);
     stage.command(&agent, close_command(conversation));
     let before = stage.turn().step_without_publishing(&mut stage_clock());
@@ -255,12 +260,7 @@ fn an_announcement_behind_a_hello_that_was_taken_twice_tells_what_ended_since() 
 
 #[test]
 fn who_lacks_something_of_a_conversation_that_leaves_memory_comes_back_for_it() {
-    let mut stage = Stage::with(Rules {
-        window_bytes_max: 256 << 10,
-        sessions_max: 100_000,
-        closed_conversations_max: 1,
-        ..Rules::default()
-    });
+    let mut stage = forgetful();
     let (agent, visitor, conversation) = chat(&mut stage);
     // More than a reader is sent before it acknowledges.
     for n in 1..=20 {
