@@ -45,6 +45,13 @@ pub fn check_version() -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The file of that name with a suffix: SQLite's and ours lie beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 impl Place {
     fn open(&self, flags: OpenFlags, vfs: Option<&str>) -> Result<Connection, StoreError> {
         // A connection never crosses threads while it works: SQLite's own mutexes would only cost.

@@ -6,14 +6,13 @@
 //! fail notes it beside the database and ends; the next start writes the whole log again, byte for byte, and
 //! synchronises it, before SQLite reads any of it.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::StoreError;
-use super::open::Place;
+use super::open::{Place, beside};
 #[cfg(feature = "simulation")]
 use super::vfs::simulated;
 
@@ -62,12 +61,6 @@ pub fn mend(place: &Place) -> Result<(), StoreError> {
             log.display()
         )),
     })
-}
-
-fn beside(database: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(database);
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// Is the database on a disk of the simulator?

@@ -29,6 +29,7 @@ pub use restore::restore;
 
 use super::StoreError;
 use super::migrate::{self, MIGRATIONS};
+use super::open::beside;
 use super::recount::{Recount, recount};
 use super::sqlite::{meta_value, own_meta};
 use crate::engine::rows::meta;
@@ -60,9 +61,7 @@ impl Part {
         if fs::symlink_metadata(target).is_ok() {
             return Err(in_the_way(target));
         }
-        let mut name = target.as_os_str().to_owned();
-        name.push(".part");
-        let path = PathBuf::from(name);
+        let path = beside(target, ".part");
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -111,9 +110,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         // A copy that failed is worth nothing; what SQLite left beside it neither.
         for suffix in ["", "-journal", "-wal", "-shm"] {
-            let mut name = self.path.as_os_str().to_owned();
-            name.push(suffix);
-            let _ = fs::remove_file(name);
+            let _ = fs::remove_file(beside(&self.path, suffix));
         }
     }
 }

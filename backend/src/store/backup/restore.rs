@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{Part, Snapshot, cannot_write, check_and_mark};
+use super::{Part, Snapshot, beside, cannot_write, check_and_mark};
 use crate::auth::token_key;
 use crate::config::Config;
 use crate::store::data_dir::DataDir;
@@ -22,7 +22,7 @@ pub fn restore(
     token_key: Option<&Path>,
 ) -> Result<Snapshot, StoreError> {
     open::check_version()?;
-    if beside(file, "-wal").is_some_and(|bytes| bytes > 0) {
+    if bytes_beside(file, "-wal").is_some_and(|bytes| bytes > 0) {
         return Err(StoreError::Refused(format!(
             "{} is a database in use, with a log beside it, and no backup: type tidegate backup FILE",
             file.display()
@@ -39,7 +39,7 @@ pub fn restore(
     // A log that an earlier database left would be taken for the restored one's.
     if let Some(left) = ["", "-wal", "-journal"]
         .iter()
-        .find(|suffix| beside(&target, suffix).is_some())
+        .find(|suffix| bytes_beside(&target, suffix).is_some())
     {
         return Err(StoreError::Refused(format!(
             "{}{left} is there: a backup is restored only where no database is; name an empty directory (--data-dir \
@@ -85,8 +85,8 @@ fn another_key(path: &Path) -> StoreError {
 }
 
 /// Size of the file of that name with a suffix; `None` if there is none.
-fn beside(path: &Path, suffix: &str) -> Option<u64> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    fs::metadata(name).ok().map(|found| found.len())
+fn bytes_beside(path: &Path, suffix: &str) -> Option<u64> {
+    fs::metadata(beside(path, suffix))
+        .ok()
+        .map(|found| found.len())
 }
