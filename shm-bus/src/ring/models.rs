@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::{Claimed, Consumer, Producer, Read, RingShape, Tap, Tapped};
+use super::{Claimed, Consumer, Producer, Read, RingShape, Tap, Tapped, tap::Planted};
 use crate::{
     layout::{PORT_COUNTERS, PORT_COUNTERS_OFFSET, PORT_PUBLISHED_OFFSET},
     memory::{Memory, Word, Words},
@@ -122,29 +122,76 @@ fn room_is_written_again_only_after_it_was_read() {
     });
 }
 
-/// A tap reads the first record while the producer, two records on, writes over it.
-#[test]
-fn a_lapped_tap_never_shows_half_a_record() {
-    model(3, || {
+/// A tap reads while the producer goes on: the third record lies over the first one, the fourth over the second.
+/// Whatever the tap shows is whole and in order, and what it read and what it missed add up to where it is.
+fn lapped(preemptions_max: usize, further: u64, planted: Planted) {
+    model(preemptions_max, move || {
         let files = Files::new();
         let (mut producer, mut consumer) = (files.producer(), files.consumer());
         let mut tap = Tap::over(SHAPE, &files.producer, 0, RING_OFFSET);
+        tap.planted = planted;
         assert!(push(&mut producer, 1) && push(&mut producer, 2));
         let mut copy = RecordCopy::default();
         assert!(expect_record(consumer.next(&mut copy), &copy, 1));
         assert!(expect_record(consumer.next(&mut copy), &copy, 2));
         consumer.release_to(consumer.position());
-        let sender = thread::spawn(move || assert!(push(&mut producer, 3)));
-        match tap.next(&mut copy) {
-            Tapped::Record(header) => {
-                assert_eq!(header.trace, 1);
-                assert_eq!(copy.payload(), (!1u64).to_le_bytes());
+        let sender =
+            thread::spawn(move || (3..3 + further).for_each(|n| assert!(push(&mut producer, n))));
+        let (mut newest, mut at) = (0, 0);
+        for _ in 0..=further {
+            match tap.next(&mut copy) {
+                Tapped::Record(header) => {
+                    assert_eq!(
+                        copy.payload(),
+                        (!header.trace).to_le_bytes(),
+                        "half a record"
+                    );
+                    assert!(header.trace > newest, "an older record after {newest}");
+                    newest = header.trace;
+                    // Records 1 and 2 end at 56 and 112; 3 and 4 begin behind 16 bytes of padding, at 128.
+                    let ends = [0, 56, 112, 184, 240];
+                    at = ends[usize::try_from(newest).expect("at most 4")];
+                    assert_eq!(tap.position().get(), at);
+                }
+                Tapped::Lapped { missed_bytes } => {
+                    at += missed_bytes;
+                    assert!(at >= 112, "it goes on at what was published");
+                    assert_eq!(tap.position().get(), at);
+                }
+                Tapped::Empty => assert!(tap.position().get() >= 112, "a record was there"),
             }
-            Tapped::Lapped { missed_bytes } => assert!(missed_bytes >= 112),
-            Tapped::Empty => panic!("a record was there"),
         }
+        assert_eq!(
+            tap.bad_records(),
+            0,
+            "what was written over counts as missed"
+        );
         sender.join().expect("sent");
     });
+}
+
+#[test]
+fn a_lapped_tap_knows_it_and_never_shows_half_a_record() {
+    lapped(3, 1, Planted::Nothing);
+}
+
+#[test]
+fn a_tap_that_is_lapped_while_it_goes_on_counts_what_it_missed() {
+    lapped(2, 2, Planted::Nothing);
+}
+
+/// The canary of the second look: without it the model must fail.
+#[test]
+#[should_panic(expected = "half a record")]
+fn loom_sees_half_a_record_where_a_tap_does_not_look_twice() {
+    lapped(3, 1, Planted::NoSecondLook);
+}
+
+/// The canary of its fence: without it the second look may see an older `claimed` than the words before it.
+#[test]
+#[should_panic(expected = "half a record")]
+fn loom_sees_half_a_record_where_the_second_look_may_come_first() {
+    lapped(3, 1, Planted::NoFence);
 }
 
 /// One record written word by word, as `commit` does, and published in this order.

@@ -38,6 +38,21 @@ pub struct Tap {
     read: u64,
     missed_bytes: u64,
     bad_records: u64,
+    /// What the models leave out, to see that they notice.
+    #[cfg(all(test, loom))]
+    pub(super) planted: Planted,
+}
+
+/// A part of `SYNC(lapped)` that a model leaves out of a tap.
+#[cfg(all(test, loom))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Planted {
+    #[default]
+    Nothing,
+    /// No look at `claimed` behind the copy.
+    NoSecondLook,
+    /// The look, without the fence in front of it.
+    NoFence,
 }
 
 impl Tap {
@@ -59,6 +74,8 @@ impl Tap {
             claimed_word: Word::at(producer, port_offset + layout::PORT_CLAIMED_OFFSET),
             missed_bytes: 0,
             bad_records: 0,
+            #[cfg(all(test, loom))]
+            planted: Planted::default(),
         }
     }
 
@@ -66,6 +83,18 @@ impl Tap {
     #[must_use]
     pub const fn ring_bytes(&self) -> u64 {
         self.shape.ring_bytes
+    }
+
+    /// The largest record, header and payload, bytes.
+    #[must_use]
+    pub const fn record_bytes_max(&self) -> u32 {
+        self.shape.record_bytes_max
+    }
+
+    /// Goes on at a position at which a record begins: 0 for a ring that was made just now, or what its consumer gave
+    /// back. What was written over since is told as [`Tapped::Lapped`]; so is a position at which no record begins.
+    pub fn go_to(&mut self, position: Position) {
+        self.read = position.get() & !7;
     }
 
     /// Copies the next record out, if it is there and was not overwritten meanwhile.
@@ -82,10 +111,7 @@ impl Tap {
                 return self.lapped(published);
             }
             let found = self.copy_out(published - self.read, copy);
-            // SYNC(lapped): if any word above was of a later claim, this sees that claim.
-            fence(Ordering::Acquire);
-            let claimed = self.claimed_word.load(Ordering::Relaxed);
-            let overwritten = claimed.saturating_sub(self.read) > self.shape.ring_bytes;
+            let overwritten = self.was_overwritten();
             match found {
                 Some((span, header)) if !overwritten => {
                     self.read += span;
@@ -107,6 +133,21 @@ impl Tap {
                 }
             }
         }
+    }
+
+    /// The second look: whether anything that was read behind `self.read` may be of a later lap.
+    fn was_overwritten(&self) -> bool {
+        #[cfg(all(test, loom))]
+        match self.planted {
+            Planted::Nothing => fence(Ordering::Acquire),
+            Planted::NoFence => {}
+            Planted::NoSecondLook => return false,
+        }
+        // SYNC(lapped): if any word above was of a later claim, this sees that claim.
+        #[cfg(not(all(test, loom)))]
+        fence(Ordering::Acquire);
+        let claimed = self.claimed_word.load(Ordering::Relaxed);
+        claimed.saturating_sub(self.read) > self.shape.ring_bytes
     }
 
     /// One record or padding at `self.read`: its span, and the header if it is a record. `None` if it is neither.
