@@ -18,6 +18,7 @@ use rustix::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::{
+    access::{Access, Thing},
     error::BusError,
     layout::{self, FileHeader, FileRole, LAYOUT_MAJOR, LAYOUT_VERSION, MAGIC},
     memory::Memory,
@@ -25,40 +26,67 @@ use crate::{
     sync::Arc,
 };
 
-const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-/// What group and others may do here: nothing.
-const MODE_FOREIGN: u32 = 0o077;
+const LOCK_MODE: u32 = 0o600;
 
 /// A directory, open, with its path for sentences. All names are looked up relative to the descriptor.
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
+    pub(crate) access: Access,
     fd: OwnedFd,
 }
 
 impl Directory {
-    /// Opens a directory that is ours alone.
-    pub(crate) fn open(
+    /// Opens the bus directory, which has to be this process's user's, and open to nobody but who may look.
+    pub(crate) fn open_bus(path: &Path) -> Result<Self, BusError> {
+        let (fd, stat) = Self::open_at(rustix::fs::CWD, path, path)?;
+        let access = Access::of_bus(&stat, rustix::process::geteuid().as_raw());
+        access.check(path, &stat, Thing::Directory)?;
+        Ok(Self::held(path, fd, access))
+    }
+
+    /// Opens somebody's bus directory to look on: whatever the kernel lets this process read.
+    pub(crate) fn observe_bus(path: &Path) -> Result<Self, BusError> {
+        let (fd, stat) = Self::open_at(rustix::fs::CWD, path, path)?;
+        let access = Access::of_bus(&stat, stat.st_uid);
+        access.check(path, &stat, Thing::Directory)?;
+        Ok(Self::held(path, fd, access))
+    }
+
+    /// One that is open already.
+    pub(crate) fn held(path: &Path, fd: OwnedFd, access: Access) -> Self {
+        let path = path.to_owned();
+        Self { path, access, fd }
+    }
+
+    fn open_at(
         parent: BorrowedFd<'_>,
         name: &Path,
-        path: PathBuf,
-    ) -> Result<Self, BusError> {
+        path: &Path,
+    ) -> Result<(OwnedFd, Stat), BusError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty())
-            .map_err(|e| failed("open", &path, e))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("stat", &path, e))?;
-        check_owner(&path, &stat, DIRECTORY_MODE)?;
-        Ok(Self { path, fd })
+            .map_err(|e| failed("open", path, e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("stat", path, e))?;
+        Ok((fd, stat))
     }
 
     /// Opens a directory inside this one.
     pub(crate) fn open_inside(&self, name: &str) -> Result<Self, BusError> {
-        Self::open(self.fd(), Path::new(name), self.path.join(name))
+        let path = self.path.join(name);
+        let (fd, stat) = Self::open_at(self.fd(), Path::new(name), &path)?;
+        self.access.check(&path, &stat, Thing::Directory)?;
+        Ok(Self::held(&path, fd, self.access))
     }
 
     pub(crate) fn make_inside(&self, name: &str) -> Result<(), Errno> {
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(DIRECTORY_MODE))
+        let mode = Mode::from_raw_mode(self.access.mode(Thing::Directory));
+        rustix::fs::mkdirat(&self.fd, name, mode)?;
+        if self.access.is_tapped() {
+            // The group comes from the directory around it; the process's umask has a say in the mode.
+            rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -95,7 +123,7 @@ impl Directory {
             &self.fd,
             name,
             FileType::Fifo,
-            Mode::from_raw_mode(FILE_MODE),
+            Mode::from_raw_mode(self.access.mode(Thing::Private)),
             0,
         ) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -112,7 +140,7 @@ impl Directory {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
             return Err(unfit(&path, "no named pipe", "a named pipe", "remove it"));
         }
-        check_owner(&path, &stat, FILE_MODE)
+        self.access.check(&path, &stat, Thing::Private)
     }
 
     /// Empties and removes a directory inside this one. `last` is removed last.
@@ -149,7 +177,7 @@ pub(crate) fn open_or_make_plain(directory: BorrowedFd<'_>, name: &str) -> io::R
         directory,
         name,
         flags,
-        Mode::from_raw_mode(FILE_MODE),
+        Mode::from_raw_mode(LOCK_MODE),
     )?))
 }
 
@@ -207,8 +235,13 @@ pub(crate) fn make(
     header: &FileHeader,
 ) -> Result<File, BusError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::openat(directory.fd(), name, flags, Mode::from_raw_mode(FILE_MODE))
+    let mode = Mode::from_raw_mode(directory.access.mode(Thing::Memory));
+    let fd = rustix::fs::openat(directory.fd(), name, flags, mode)
         .map_err(|e| directory.failed("make", name, e))?;
+    if directory.access.is_tapped() {
+        // As in `make_inside`.
+        rustix::fs::fchmod(&fd, mode).map_err(|e| directory.failed("make", name, e))?;
+    }
     let file = File::from(fd);
     allocate(directory, name, &file, header.file_bytes)?;
     let write = |bytes: &[u8], at| {
@@ -283,10 +316,10 @@ pub(crate) fn open_checked(
             "remove it",
         ));
     }
-    check_owner(&path, &stat, FILE_MODE)?;
+    directory.access.check(&path, &stat, Thing::Memory)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let header = read_header(&path, &file, role, size)?;
-    check_header(&path, &header, role, size)?;
+    check_header(&path, &header, role, size, directory.access.owner)?;
     let bytes = usize::try_from(header.file_bytes).expect("checked against the file's size");
     let memory = Memory::map(&file, bytes, writable).map_err(|e| failed("map", &path, e))?;
     Ok((header, memory))
@@ -329,6 +362,7 @@ fn check_header(
     header: &FileHeader,
     role: FileRole,
     size: u64,
+    uid: u32,
 ) -> Result<(), BusError> {
     let refuse =
         |found: String, expected: String| Err(unfit(path, &found, &expected, remedy(role)));
@@ -366,7 +400,6 @@ fn check_header(
             format!("{} bytes, by its header", header.file_bytes),
         );
     }
-    let uid = rustix::process::geteuid().as_raw();
     if header.uid != uid {
         return refuse(format!("maker uid {}", header.uid), format!("uid {uid}"));
     }
@@ -440,33 +473,14 @@ pub(crate) fn shape_in(path: &Path, header: &FileHeader) -> Result<RingShape, Bu
     Ok(shape)
 }
 
-/// Of this process's user, and open to nobody else.
-pub(crate) fn is_ours(stat: &Stat) -> bool {
-    stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & MODE_FOREIGN == 0
-}
-
-fn check_owner(path: &Path, stat: &Stat, mode: u32) -> Result<(), BusError> {
-    let (found, uid) = (stat.st_uid, rustix::process::geteuid().as_raw());
-    if found != uid {
-        let remedy = "run gateway and backend as one user, or choose another bus_dir";
-        return Err(unfit(
-            path,
-            &format!("owner uid {found}"),
-            &format!("uid {uid}, this process's"),
-            remedy,
-        ));
-    }
-    if stat.st_mode & MODE_FOREIGN != 0 {
-        let remedy = format!("chmod {mode:o} it, if you know why it was open to others");
-        let found = format!("mode {:o}", stat.st_mode & 0o7777);
-        return Err(unfit(path, &found, &format!("mode {mode:o}"), &remedy));
-    }
-    Ok(())
-}
-
 /// Nothing stands at that name.
 pub(crate) fn is_missing(error: &BusError) -> bool {
     matches!(error, BusError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// It is there, and this process may not open it.
+pub(crate) fn is_closed(error: &BusError) -> bool {
+    matches!(error, BusError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
 pub(crate) fn failed(what: &'static str, path: &Path, source: impl Into<io::Error>) -> BusError {

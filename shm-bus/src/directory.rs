@@ -1,7 +1,7 @@
 //! The directory that is the bus, and the rule by which things appear in it and go.
 //!
 //! ```text
-//! <bus>/                               0700
+//! <bus>/                               0700   (modes with a tap group: `access.rs`)
 //!   control.gateways.mem               0600   tickets, roster
 //!   control.backend.mem                0600   instance, heartbeat, frontier, sleep word, ledger
 //!   backend.lock                       0600   held by the backend; its pid
@@ -23,12 +23,12 @@ use std::{io, path::Path};
 use rustix::{fs::AtFlags, io::Errno};
 
 use crate::{
-    bus_file::{self, Directory, failed, unfit},
+    bus_file::{self, Directory, failed, is_closed, unfit},
     doorbell::Pipe,
     error::BusError,
     identity::InstanceId,
     layout::{self, FileRole},
-    liveness::LockProbe,
+    liveness::{LockProbe, process_exists},
     memory::Memory,
     sync::Arc,
 };
@@ -62,6 +62,11 @@ const MAKING_PAGE: &str = ".tmp";
 /// How often something is made again because a sweeper or a racing starter got in the way. Each time needs another
 /// process to have started in the same microseconds.
 pub(crate) const ATTEMPTS_MAX: usize = 64;
+
+/// A complete segment's directory, or one that is being made or removed.
+pub(crate) fn is_segment(name: &str) -> bool {
+    name.starts_with(SEGMENT_PREFIX)
+}
 
 pub(crate) fn segment_name(instance: InstanceId) -> String {
     format!("{SEGMENT_PREFIX}{instance}")
@@ -119,7 +124,21 @@ impl BusDirectory {
             ));
         }
         Ok(Self {
-            directory: Arc::new(Directory::open(rustix::fs::CWD, path, path.to_owned())?),
+            directory: Arc::new(Directory::open_bus(path)?),
+        })
+    }
+
+    /// Opens a bus to look at it, read-only, also another user's: if its owner lets a group look on
+    /// ([`set_tap_group`](Self::set_tap_group)) and this process is a member of it. What such an observer cannot ask the
+    /// locks, it asks the process ids.
+    ///
+    /// # Errors
+    /// No such directory, or it is not open to this process: the sentence names the owner, and what to do.
+    pub fn observe(path: impl AsRef<Path>) -> Result<Self, BusError> {
+        let path = path.as_ref();
+        let directory = Directory::observe_bus(path).map_err(|error| closed_to_us(path, error))?;
+        Ok(Self {
+            directory: Arc::new(directory),
         })
     }
 
@@ -205,10 +224,18 @@ impl BusDirectory {
         ))
     }
 
-    /// Whether a backend holds the seat: its process lives, stopped or not. A system call or two.
+    /// Whether a backend holds the seat: its process lives, stopped or not. A system call or two. (An observer to whom
+    /// the lock is closed asks for the process that stands on the control page.)
     #[must_use]
     pub fn backend_is_alive(&self) -> bool {
-        self.backend_probe().is_ok_and(|probe| probe.is_held())
+        match self.backend_probe() {
+            Ok(probe) => probe.is_held(),
+            Err(error) if is_closed(&error) => {
+                let control = crate::Control::observe(self);
+                control.is_ok_and(|control| process_exists(control.backend_pid()))
+            }
+            Err(_) => false,
+        }
     }
 
     /// The segments that are there and complete, of gateways living and dead, in no order.
@@ -271,4 +298,25 @@ impl BusDirectory {
         LockProbe::open(segment.fd(), GATEWAY_LOCK)
             .map_err(|e| segment.failed("open", GATEWAY_LOCK, e))
     }
+}
+
+/// The kernel says no: a sentence about whose bus it is.
+fn closed_to_us(path: &Path, error: BusError) -> BusError {
+    let stat = rustix::fs::lstat(path);
+    let (true, Ok(stat)) = (is_closed(&error), stat) else {
+        return error;
+    };
+    let group = match stat.st_mode & 0o070 {
+        0 => "open to no group".to_owned(),
+        _ => format!("open to group {}", stat.st_gid),
+    };
+    unfit(
+        path,
+        &format!("a bus of uid {}, {group}", stat.st_uid),
+        &format!(
+            "one that uid {} may look at",
+            rustix::process::geteuid().as_raw()
+        ),
+        "look as its owner, or let the owner name a group that you are in (Tidegate: tap_group in [bus])",
+    )
 }

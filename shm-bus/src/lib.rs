@@ -6,6 +6,8 @@
 
 // In the order in which a record meets them. Files and processes do not exist in model runs (`--cfg loom`).
 #[cfg(not(loom))]
+mod access; // whose a bus is, and which group looks on
+#[cfg(not(loom))]
 mod bus_file; // files made in full, opened with suspicion
 #[cfg(not(loom))]
 mod control; // the two control pages: tickets, frontier, heartbeat, ledger

@@ -75,6 +75,21 @@ impl LockProbe {
     }
 }
 
+/// Whether some process has this id: what an observer asks to whom the locks are closed. A dead one's id may have been
+/// given to another since.
+pub(crate) fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    // Not permitted to signal it: so it is there.
+    pid.is_some_and(|pid| {
+        matches!(
+            rustix::process::test_kill_process(pid),
+            Ok(()) | Err(Errno::PERM)
+        )
+    })
+}
+
 fn pid_in(file: &std::fs::File) -> u32 {
     let mut text = [0u8; 16];
     let read = file.read_at(&mut text, 0).unwrap_or(0);

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FlockOperation, flock};
 
 use crate::{
     bus_file::{self, is_missing},
-    directory::{BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
+    directory::{BACKEND_LOCK, BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
     error::BusError,
 };
 
@@ -31,12 +31,11 @@ impl BusDirectory {
             let Some(refusal) = self.unfit_page() else {
                 return Ok(());
             };
-            // One mender at a time: a second one finds the first one's pages, and leaves them alone.
-            let alone = flock(
-                self.directory().fd(),
-                FlockOperation::NonBlockingLockExclusive,
-            )
-            .is_ok();
+            // One mender at a time: a second one finds the first one's pages, and leaves them alone. The lock is on a
+            // file that is closed to those who only look: they could hold one on the directory.
+            let gate = bus_file::open_or_make_plain(self.directory().fd(), BACKEND_LOCK)
+                .map_err(|e| self.directory().failed("open", BACKEND_LOCK, e))?;
+            let alone = flock(&gate, FlockOperation::NonBlockingLockExclusive).is_ok();
             if alone {
                 let mended = self.unfit_page().is_some() && self.is_deserted();
                 if mended {
@@ -48,7 +47,7 @@ impl BusDirectory {
                         );
                     }
                 }
-                let _ = flock(self.directory().fd(), FlockOperation::Unlock);
+                let _ = flock(&gate, FlockOperation::Unlock);
                 if mended {
                     return Ok(());
                 }

@@ -1,5 +1,6 @@
 //! Observers: processes that look at a bus without a part in it. They map everything read-only, so they cannot slow,
-//! block or change anything; they need the bus's user, as its files are open to nobody else.
+//! block or change anything. They need the bus's user, or the group that its owner lets look on
+//! ([`BusDirectory::set_tap_group`]).
 
 use crate::{
     bus_file::{self, Directory},
@@ -8,7 +9,7 @@ use crate::{
     error::BusError,
     identity::{InstanceId, Position},
     layout::{self, FileRole},
-    liveness::LockProbe,
+    liveness::{LockProbe, process_exists},
     memory::Word,
     ring::Tap,
     segment::{port_offset, ring_offset},
@@ -23,7 +24,8 @@ pub struct ObservedGateway {
     instance: InstanceId,
     pid: u32,
     build: String,
-    lock: LockProbe,
+    /// None: closed to this observer.
+    lock: Option<LockProbe>,
     attached: Word,
 }
 
@@ -54,7 +56,10 @@ impl ObservedGateway {
         let directory = bus
             .directory()
             .open_inside(&directory::segment_name(instance))?;
-        let lock = bus.lock_in(&directory)?;
+        let lock = match bus.lock_in(&directory) {
+            Err(error) if bus_file::is_closed(&error) => None,
+            other => Some(other?),
+        };
         let open = |directory: &Directory, name, role| {
             bus_file::open_checked(directory, name, role, false)
         };
@@ -117,10 +122,14 @@ impl ObservedGateway {
         &self.build
     }
 
-    /// Whether the gateway's process lives. A system call.
+    /// Whether the gateway's process lives. A system call. (By its process id, where its lock is closed to this
+    /// observer.)
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.lock.is_held()
+        match &self.lock {
+            Some(lock) => lock.is_held(),
+            None => process_exists(self.pid),
+        }
     }
 
     /// The backend that attached last.

@@ -13,7 +13,8 @@ use rustix::{
 };
 
 use crate::{
-    bus_file::{Directory, is_ours},
+    access::Thing,
+    bus_file::Directory,
     directory::{BACKEND_BELL, BACKEND_LOCK, BusDirectory, CONTROL_BACKEND, CONTROL_GATEWAYS},
     error::{BusError, Displaced},
     sync::Arc,
@@ -41,6 +42,16 @@ struct Held {
     identity: (u64, u64),
     /// Memory has a size, which never changes; locks and pipes have none to speak of.
     size: Option<i64>,
+}
+
+impl Held {
+    const fn thing(&self) -> Thing {
+        if self.size.is_some() {
+            Thing::Memory
+        } else {
+            Thing::Private
+        }
+    }
 }
 
 impl Place {
@@ -109,14 +120,17 @@ impl Part {
             let path = path.join(&file.name);
             compare(&path, &there, file.identity, file.size)?;
             match there {
-                Ok(stat) if !is_ours(&stat) => Err(Displaced {
+                Ok(stat) if !self.directory.access.holds(&stat, file.thing()) => Err(Displaced {
                     path,
                     found: format!(
                         "owner uid {}, mode {:o}",
                         stat.st_uid,
                         stat.st_mode & 0o7777
                     ),
-                    expected: "a file of this process's user that is open to nobody else".into(),
+                    expected: format!(
+                        "a file of this process's user, mode {:o}",
+                        self.directory.access.mode(file.thing())
+                    ),
                 }),
                 _ => Ok(()),
             }
