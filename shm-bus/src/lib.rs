@@ -33,6 +33,8 @@ mod observe; // taps and counters for processes that have no part in the bus
 #[cfg(not(loom))]
 mod place; // whether what is held is still what stands at its names
 mod record; // the 48-byte header, and a copy of one record
+#[cfg(not(loom))]
+pub mod recording; // what taps saw, in a file
 mod ring; // claim, commit, consume
 #[cfg(not(loom))]
 mod seat; // the one backend: takes its seat, discovers, attaches
