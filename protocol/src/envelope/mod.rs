@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod header;
 pub mod kind;
+pub(crate) mod verifier;
 pub mod view;
 
 pub use batch::{BatchError, BatchReader, append_envelope};

@@ -3,23 +3,12 @@
 //! FlatBuffers aligns relative to the first byte of the payload, and the accessors read at any address, so a
 //! payload needs no copy wherever it lies in a frame.
 
-use flatbuffers::{Follow, InvalidFlatbuffer, Verifiable, VerifierOptions};
-
 use crate::codec::json::write::WriteMembers;
-use crate::envelope::Kind;
+use crate::envelope::{Kind, verifier};
 use crate::fb;
 use crate::limits::{
     CURSORS_PER_HELLO_MAX, ENVELOPE_PAYLOAD_BYTES_MAX, LOCALE_BYTES_MAX, PAGE_BYTES_MAX,
-    TABLE_DEPTH_MAX, TABLES_PER_PAYLOAD_MAX, TOKEN_BYTES_MAX,
-};
-
-/// Bounds on the verifier's work. A hostile payload can point at one string from many places; what it may pretend
-/// to hold is four times what an honest one can.
-const BOUNDS: VerifierOptions = VerifierOptions {
-    max_depth: TABLE_DEPTH_MAX,
-    max_tables: TABLES_PER_PAYLOAD_MAX,
-    max_apparent_size: 4 * ENVELOPE_PAYLOAD_BYTES_MAX,
-    ignore_missing_null_terminator: false,
+    TOKEN_BYTES_MAX,
 };
 
 /// Why a payload was refused. Answered with Error `malformed_envelope`, and a close when it repeats.
@@ -28,7 +17,7 @@ pub enum Malformed {
     /// Longer than [`ENVELOPE_PAYLOAD_BYTES_MAX`].
     #[error("a payload of {0} bytes is longer than {ENVELOPE_PAYLOAD_BYTES_MAX}")]
     TooLong(usize),
-    /// The FlatBuffers verifier refused it.
+    /// An offset leads out of it, a text is no UTF-8, or it is deeper or has more tables than its limits.
     #[error("not a FlatBuffers table of the envelope's kind")]
     Unverified,
     /// A field exceeds its limit.
@@ -64,7 +53,18 @@ macro_rules! views {
         /// # Errors
         /// See [`Malformed`].
         pub fn verify(kind: Kind, payload: &[u8]) -> Result<View<'_>, Malformed> {
-            let view = match kind { $(Kind::$kind => View::$kind(root(payload)?)),* };
+            if payload.len() > ENVELOPE_PAYLOAD_BYTES_MAX {
+                return Err(Malformed::TooLong(payload.len()));
+            }
+            if !verifier::holds(payload, kind.table()) {
+                return Err(Malformed::Unverified);
+            }
+            // SAFETY: the payload was just verified as this kind's table, of which flatc made the type and `messages!`
+            // the description; `vectors::tables` holds the two descriptions against each other.
+            #[expect(unsafe_code, reason = "the accessors trust what was verified")]
+            let view = match kind {
+                $(Kind::$kind => View::$kind(unsafe { flatbuffers::root_unchecked::<fb::$kind<'_>>(payload) })),*
+            };
             check_limits(&view)?;
             Ok(view)
         }
@@ -104,14 +104,6 @@ views!(
     Goaway,
     Admitted
 );
-
-fn root<'a, T: Follow<'a, Inner = T> + Verifiable + 'a>(payload: &'a [u8]) -> Result<T, Malformed> {
-    if payload.len() > ENVELOPE_PAYLOAD_BYTES_MAX {
-        return Err(Malformed::TooLong(payload.len()));
-    }
-    flatbuffers::root_with_opts::<T>(&BOUNDS, payload)
-        .map_err(|_: InvalidFlatbuffer| Malformed::Unverified)
-}
 
 /// Hello is what a stranger sends first: its parts are bounded before anybody keeps them.
 fn check_limits(view: &View<'_>) -> Result<(), Malformed> {

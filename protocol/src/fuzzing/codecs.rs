@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::bus;
 use crate::codec::json::{self, JsonDecoder};
-use crate::envelope::{BatchReader, Envelope, Kind, Malformed, verify};
-use crate::limits::JSON_NUMBER_MAX;
+use crate::envelope::{BatchReader, Envelope, Kind, Malformed, verifier, verify};
+use crate::fb;
+use crate::limits::{JSON_NUMBER_MAX, TABLE_DEPTH_MAX, TABLES_PER_PAYLOAD_MAX};
 use crate::names::ENUMERATIONS;
 
 /// A batch of envelopes: what verifies becomes JSON, which any reader parses, and from which the same comes back.
@@ -36,6 +37,7 @@ pub fn payload(input: &[u8]) {
 }
 
 fn through_json(kind: Kind, timestamp_us: u64, payload: &[u8]) {
+    verifiers_agree(kind, payload);
     let Ok(view) = verify(kind, payload) else {
         return;
     };
@@ -64,6 +66,40 @@ fn through_json(kind: Kind, timestamp_us: u64, payload: &[u8]) {
                 .any(|number| number.len() >= digits);
             assert!(large || text.len() > 2000, "{text}: {error}");
         }
+    }
+}
+
+/// Our verifier takes what that of the `flatbuffers` crate takes, and nothing else. They count the work differently: theirs
+/// every byte looked at, ours those of texts; so theirs is asked with our bound, and without any.
+pub(crate) fn verifiers_agree(kind: Kind, payload: &[u8]) {
+    macro_rules! theirs {
+        ($max_apparent_size:expr, $($kind:ident)*) => {{
+            let options = flatbuffers::VerifierOptions {
+                max_depth: TABLE_DEPTH_MAX,
+                max_tables: TABLES_PER_PAYLOAD_MAX,
+                max_apparent_size: $max_apparent_size,
+                ignore_missing_null_terminator: false,
+            };
+            match kind {
+                $(Kind::$kind => flatbuffers::root_with_opts::<fb::$kind<'_>>(&options, payload).is_ok()),*
+            }
+        }};
+        ($max_apparent_size:expr) => {
+            theirs!($max_apparent_size, Hello Ping Send Ack Typing Command Welcome Pong SendResult Message ConversationState
+                Receipt TypingNotice QueueUpdate Presence Error Wait Goaway Admitted)
+        };
+    }
+    let ours = verifier::holds(payload, kind.table());
+    if ours {
+        assert!(
+            theirs!(usize::MAX),
+            "{kind:?}: only ours takes {payload:x?}"
+        );
+    } else {
+        assert!(
+            !theirs!(verifier::TEXT_BYTES_MAX),
+            "{kind:?}: ours refuses {payload:x?}"
+        );
     }
 }
 

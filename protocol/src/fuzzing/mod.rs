@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets with what they assert: bytes in, a panic if something does not hold. A target is
 //! one line that calls one of them; the unit tests below feed them from proptest and from the vectors.
 
-mod codecs;
+pub(crate) mod codecs;
 mod frames;
 mod requests;
 

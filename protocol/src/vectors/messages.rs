@@ -6,6 +6,7 @@ use super::{compare_or_update, hex};
 use crate::codec::json::{self, JsonDecoder};
 use crate::envelope::{BatchReader, Kind, append_envelope, verify};
 use crate::fb;
+use crate::fuzzing::codecs::verifiers_agree;
 use crate::id::Id;
 use crate::message::*;
 
@@ -380,4 +381,22 @@ fn the_table_driven_encoder_lays_out_bytes_as_the_generated_one() {
         message.encode(&mut FlatBufferBuilder::new()),
         generated.finished_data()
     );
+}
+
+/// Each vector with each byte changed, as its own kind and as each other one.
+#[test]
+fn our_verifier_takes_what_that_of_the_flatbuffers_crate_takes() {
+    for vector in all() {
+        for &kind in Kind::ALL {
+            verifiers_agree(kind, &vector.payload);
+        }
+        for at in 0..vector.payload.len() {
+            for value in [0, 1, 2, 4, 7, 0x10, 0x7f, 0x80, 0xff] {
+                let mut changed = vector.payload.clone();
+                changed[at] = value;
+                verifiers_agree(vector.kind, &changed);
+            }
+            verifiers_agree(vector.kind, &vector.payload[..at]);
+        }
+    }
 }

@@ -319,7 +319,7 @@ impl Decoder {
         let consumed = at + payload_bytes;
         let payload = &mut input[at..consumed];
         unmask(payload, mask);
-        if opcode == Opcode::Text && core::str::from_utf8(payload).is_err() {
+        if opcode == Opcode::Text && simdutf8::basic::from_utf8(payload).is_err() {
             return Err(ProtocolError::InvalidUtf8);
         }
         self.state = AWAIT_HEADER;

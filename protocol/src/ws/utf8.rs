@@ -42,7 +42,7 @@ impl Utf8 {
                 }
             }
         }
-        match core::str::from_utf8(piece) {
+        match simdutf8::compat::from_utf8(piece) {
             Ok(_) => Ok(()),
             Err(error) if error.error_len().is_some() => Err(ProtocolError::InvalidUtf8),
             Err(error) => {
