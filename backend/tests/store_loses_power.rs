@@ -252,6 +252,46 @@ fn what_a_start_has_seen_after_a_failed_fsync_is_there_after_a_power_cut_too() {
 }
 
 #[test]
+fn a_failed_fsync_is_noted_on_a_full_disk_too() {
+    for seed in 0..seeds() {
+        let disk = SimulatedDisk::new(seed);
+        let mut store = SqliteStore::open(&on(&disk, Synchronous::Full, 0)).unwrap();
+        let mut chat = Chat::new(1);
+        let mut set = chat.begin();
+        chat.say(&mut set, "the last for which there was room");
+        disk.fail(Fault::once(Operation::Sync, 1, Failure::Full));
+        disk.fail(Fault {
+            nth: writes_of(&set) + 1,
+            ..Fault::lasting(Operation::Write, Failure::Full)
+        });
+        let error = store.submit(&set).expect_err("the sync fails");
+        assert!(
+            matches!(error, CommitError::Unsynced(_)),
+            "seed {seed}: {error}"
+        );
+        disk.crash(Crash::Process);
+        disk.heal();
+        drop(store);
+        let mut store = SqliteStore::open(&on(&disk, Synchronous::Full, 1)).unwrap();
+        let seen = newest(&mut store, &chat).unwrap();
+        disk.crash(Crash::Power);
+        drop(store);
+        let mut store = SqliteStore::open(&on(&disk, Synchronous::Full, 2)).unwrap();
+        assert_eq!(newest(&mut store, &chat), Ok(seen), "seed {seed}");
+    }
+}
+
+/// How many writes the commit of a first set takes.
+fn writes_of(set: &WriteSet) -> u64 {
+    let disk = SimulatedDisk::new(0);
+    let mut store =
+        SqliteStore::open(&on(&disk, Synchronous::Full, 0)).expect("a disk without faults");
+    let before = disk.counts().writes;
+    store.submit(set).expect("a disk without faults");
+    disk.counts().writes - before
+}
+
+#[test]
 fn the_dead_of_an_earlier_life_change_nothing() {
     let disk = SimulatedDisk::new(1);
     let mut chat = Chat::new(1);

@@ -45,6 +45,9 @@ struct Held {
     mine: bool,
     /// What is on the page, by seq.
     page: BTreeMap<u64, Said>,
+    /// What was announced as absent by the events at hand: after .. ≤ to. Until the client hears that it is not needed, a
+    /// resume may bring it all the same.
+    absent: (u64, u64),
 }
 
 impl Held {
@@ -264,6 +267,9 @@ impl Person {
             for event in events {
                 self.learn(event, around);
             }
+            for held in self.held.values_mut() {
+                held.absent = (0, 0);
+            }
         }
     }
 
@@ -348,6 +354,7 @@ impl Person {
             Event::Message(message) => self.read_message(&message, around),
             Event::Hole {
                 conversation,
+                after,
                 to,
                 reset,
                 ..
@@ -360,6 +367,7 @@ impl Person {
                     };
                 }
                 held.up_to = held.up_to.max(to);
+                held.absent = (after, to);
                 held.advance();
                 self.client
                     .holds(conversation, to, around.now_us, &mut self.exchange);
@@ -440,7 +448,13 @@ impl Person {
             held.up_to += 1;
         }
         let is_own = message.own && held.unshown.remove(&message.seq);
-        if message.seq != held.up_to + 1 && !(is_own && message.seq <= held.up_to) {
+        let (after, to) = held.absent;
+        let was_absent = message.seq > after && message.seq <= to;
+        if was_absent {
+            held.absent.0 = message.seq;
+        }
+        let comes_again = (is_own && message.seq <= held.up_to) || was_absent;
+        if message.seq != held.up_to + 1 && !comes_again {
             around.oracle.fail(format!(
                 "{} had {conversation} up to {} and is shown {}",
                 self.principal, held.up_to, message.seq

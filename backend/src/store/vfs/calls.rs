@@ -359,19 +359,11 @@ unsafe extern "C" fn file_size(
 
 unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
     // SAFETY: the contract: an open file.
-    unsafe {
-        on(file, |open| {
-            let mut disk = open.disk.lock();
-            if level > ffi::SQLITE_LOCK_SHARED && disk.lock_fails() {
-                return ffi::SQLITE_BUSY;
-            }
-            let file = disk.file(open.handle, ffi::SQLITE_IOERR_LOCK);
-            match file.map(|file| file.locks.raise(open.handle.holder, level)) {
-                Ok(true) => ffi::SQLITE_OK,
-                Ok(false) => ffi::SQLITE_BUSY,
-                Err(code) => code,
-            }
-        })
+    let locked = unsafe { on(file, |open| open.disk.lock().lock(open.handle, level)) };
+    match locked {
+        Ok(true) => ffi::SQLITE_OK,
+        Ok(false) => ffi::SQLITE_BUSY,
+        Err(code) => code,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Handle {
     pub life: u64,
     /// Deleted when closed.
     pub temporary: bool,
+    /// Opened for reading alone: it can neither be written nor locked against readers, as a descriptor of the kernel's.
+    pub read_only: bool,
 }
 
 /// All of it, behind one lock.
@@ -99,6 +101,7 @@ impl Disk {
             holder: self.number(),
             life: self.life,
             temporary: name.is_none() || flags & ffi::SQLITE_OPEN_DELETEONCLOSE != 0,
+            read_only: flags & ffi::SQLITE_OPEN_READONLY != 0,
         })
     }
 
@@ -140,8 +143,16 @@ impl Disk {
         self.files.get_mut(&handle.file).ok_or(otherwise)
     }
 
+    /// The same, to change it.
+    fn writable(&mut self, handle: Handle, otherwise: c_int) -> Answer<&mut File> {
+        if handle.read_only {
+            return Err(otherwise);
+        }
+        self.file(handle, otherwise)
+    }
+
     pub fn write(&mut self, handle: Handle, offset: usize, bytes: &[u8]) -> Answer<()> {
-        self.file(handle, ffi::SQLITE_IOERR_WRITE)?;
+        self.writable(handle, ffi::SQLITE_IOERR_WRITE)?;
         if let Some(failure) = self.faults.next(Operation::Write) {
             // A device that fails, or is full, may have taken the beginning.
             if failure != Failure::Busy {
@@ -159,8 +170,19 @@ impl Disk {
         Ok(())
     }
 
+    /// Writes to the beginning of a file. What a file has already takes no room and reaches the kernel's memory alone, so
+    /// no fault of the disk can hit it.
+    pub fn overwrite(&mut self, handle: Handle, bytes: &[u8]) -> Answer<()> {
+        let file = self.writable(handle, ffi::SQLITE_IOERR_WRITE)?;
+        if file.contents.len() < bytes.len() {
+            return self.write(handle, 0, bytes);
+        }
+        file.contents.write(0, bytes);
+        Ok(())
+    }
+
     pub fn truncate(&mut self, handle: Handle, bytes: usize) -> Answer<()> {
-        self.file(handle, ffi::SQLITE_IOERR_TRUNCATE)?;
+        self.writable(handle, ffi::SQLITE_IOERR_TRUNCATE)?;
         if let Some(failure) = self.faults.next(Operation::Write) {
             return Err(match failure {
                 Failure::Busy => ffi::SQLITE_BUSY,
@@ -191,6 +213,18 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// Raises a handle's lock; false: somebody else stands in the way.
+    pub fn lock(&mut self, handle: Handle, level: c_int) -> Answer<bool> {
+        if level > ffi::SQLITE_LOCK_SHARED {
+            self.writable(handle, ffi::SQLITE_IOERR_LOCK)?;
+            if self.lock_fails() {
+                return Ok(false);
+            }
+        }
+        let file = self.file(handle, ffi::SQLITE_IOERR_LOCK)?;
+        Ok(file.locks.raise(handle.holder, level))
     }
 
     /// The writer's lock is asked for: is it refused on purpose?

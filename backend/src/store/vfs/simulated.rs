@@ -72,45 +72,46 @@ pub fn locate(path: &str) -> Option<(Arc<Shared>, u64, &str)> {
 /// The VFS of all simulated disks, by name.
 pub const VFS: &str = "tidegate-simulated";
 
-/// Makes a file that says no more than that it is there.
-pub fn create(path: &Path) -> io::Result<()> {
+/// Makes a file and synchronises it.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     on(path, |disk, name| {
         let handle = disk.open(Some(name), ffi::SQLITE_OPEN_CREATE)?;
-        disk.write(handle, 0, b"!")
+        disk.write(handle, 0, bytes)?;
+        disk.sync(handle)
     })
 }
 
-/// Is there such a file?
-pub fn exists(path: &Path) -> bool {
-    on(path, |disk, name| match disk.exists(name) {
-        true => Ok(()),
-        false => Err(ffi::SQLITE_NOTFOUND),
+/// What a file holds; `None`: there is none.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    on(path, |disk, name| {
+        let Ok(handle) = disk.open(Some(name), ffi::SQLITE_OPEN_READONLY) else {
+            return Ok(None);
+        };
+        let contents = &disk.file(handle, ffi::SQLITE_IOERR_READ)?.contents;
+        let mut bytes = vec![0; contents.len()];
+        contents.read(0, &mut bytes);
+        Ok(Some(bytes))
     })
-    .is_ok()
 }
 
-/// Removes a file.
-pub fn remove(path: &Path) -> io::Result<()> {
-    on(path, |disk, name| disk.delete(name, true))
+/// Writes over what a file has.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    on(path, |disk, name| {
+        let handle = disk.open(Some(name), ffi::SQLITE_OPEN_CREATE)?;
+        disk.overwrite(handle, bytes)
+    })
 }
 
 /// Writes every byte of a file again and synchronises it; whether there were any.
 pub fn rewrite(path: &Path) -> io::Result<bool> {
-    if !exists(path) {
+    let bytes = read(path)?.unwrap_or_default();
+    if bytes.is_empty() {
         return Ok(false);
     }
-    on(path, |disk, name| {
-        let handle = disk.open(Some(name), 0)?;
-        let contents = &disk.file(handle, ffi::SQLITE_IOERR_READ)?.contents;
-        let mut bytes = vec![0; contents.len()];
-        contents.read(0, &mut bytes);
-        disk.write(handle, 0, &bytes)?;
-        disk.sync(handle)
-    })
-    .map(|()| true)
+    create(path, &bytes).map(|()| true)
 }
 
-fn on(path: &Path, call: impl FnOnce(&mut Disk, &str) -> Answer<()>) -> io::Result<()> {
+fn on<T>(path: &Path, call: impl FnOnce(&mut Disk, &str) -> Answer<T>) -> io::Result<T> {
     let (disk, life, name) = path
         .to_str()
         .and_then(locate)
