@@ -151,6 +151,8 @@ pub enum Event {
         position: u32,
         /// How many wait.
         waiting: u32,
+        /// The turn that told it to all who wait, µs since the Unix epoch.
+        told_us: u64,
     },
     /// An agent's state.
     Presence {

@@ -124,7 +124,7 @@ impl Client {
             return; // the schema only grows
         };
         match verify(kind, envelope.payload) {
-            Ok(view) => self.view(&view, now_us, exchange),
+            Ok(view) => self.view(&view, envelope.timestamp_us, now_us, exchange),
             Err(_) => exchange.events.push(Event::Malformed),
         }
         if self.streams.wants_resume {
@@ -132,7 +132,7 @@ impl Client {
         }
     }
 
-    fn view(&mut self, view: &View<'_>, now_us: u64, exchange: &mut Exchange) {
+    fn view(&mut self, view: &View<'_>, told_us: u64, now_us: u64, exchange: &mut Exchange) {
         let events = &mut exchange.events;
         match view {
             View::Welcome(welcome) => self.welcomed(welcome, now_us, exchange),
@@ -182,6 +182,7 @@ impl Client {
                         conversation,
                         position,
                         waiting: queue.waiting(),
+                        told_us,
                     });
                 }
             }

@@ -371,6 +371,10 @@ impl Flock {
                     client.holds(conversation, to, now_us, exchange);
                 });
             }
+            Event::Queue { told_us, .. } if !self.visitors[member].is_disturbed => {
+                let took = Duration::from_micros(now_us().saturating_sub(told_us));
+                self.report.places.record(took);
+            }
             Event::Refused { .. } | Event::Missed { .. } | Event::Malformed => {
                 self.report.broken += 1;
             }

@@ -124,6 +124,8 @@ pub struct Report {
     pub to_visitor: Latencies,
     /// From the loss of a connection to the next Welcome or Wait.
     pub back: Latencies,
+    /// From the turn that told the places in the queue to each who waits there: one record for each shard, fanned out.
+    pub places: Latencies,
     /// How late things were done.
     pub lag: Latencies,
     /// Of those who waited and were let in: their ticket, and when, µs.
@@ -155,6 +157,7 @@ impl Report {
         self.arrivals.add(&other.arrivals)?;
         self.to_visitor.add(&other.to_visitor)?;
         self.back.add(&other.back)?;
+        self.places.add(&other.places)?;
         self.lag.add(&other.lag)?;
         self.let_in.extend(other.let_in);
         self.cpu_us += other.cpu_us;

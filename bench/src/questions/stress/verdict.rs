@@ -1,5 +1,7 @@
 //! What a run has shown, beside what was promised.
 
+use std::time::Duration;
+
 use super::StressArguments;
 use super::rush::{Sample, Seen};
 use crate::bench::{Bench, Verdict};
@@ -112,12 +114,20 @@ fn times(seen: &Seen) -> Table {
         ("open chat, agent to visitor", &seen.open.to_visitor),
         ("new chat, visitor to agent", &seen.agents.from_new),
         ("new chat, agent to visitor", &seen.new.to_visitor),
+        (
+            "places in the queue, from the turn to each",
+            &seen.new.places,
+        ),
         ("back after the kill", &back),
         (
             "said within 5 s of the kill, to agents",
             &seen.agents.through_kill,
         ),
         ("the load's own lag", &seen.new.lag),
+        (
+            "let in after a later ticket, by",
+            &overtaken(&seen.new.let_in),
+        ),
     ] {
         if of.count() == 0 {
             continue;
@@ -178,7 +188,7 @@ fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen) {
         0.0,
         "",
     );
-    let overtaken = overtaken(&seen.new.let_in);
+    let overtaken = overtaken(&seen.new.let_in).count();
     report.check_at_most("let in after a later ticket", float(overtaken), 0.0, "");
     for (what, times) in [
         ("open chats, visitor to agent, p99", &seen.agents.from_open),
@@ -213,17 +223,20 @@ fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen) {
     );
 }
 
-/// How many were let in later than somebody with a higher ticket, and not together with them.
-fn overtaken(let_in: &[(u64, u64)]) -> u64 {
+/// How much later than somebody with a higher ticket people were let in, where it was not together with them.
+fn overtaken(let_in: &[(u64, u64)]) -> Latencies {
     let mut by_ticket = let_in.to_vec();
     by_ticket.sort_unstable();
-    let mut count = 0;
+    let mut later_by = Latencies::default();
     let mut earliest_behind_us = u64::MAX;
     for &(_, at_us) in by_ticket.iter().rev() {
-        count += u64::from(at_us > earliest_behind_us.saturating_add(TOGETHER_US));
+        let by_us = at_us.saturating_sub(earliest_behind_us);
+        if by_us > TOGETHER_US {
+            later_by.record(Duration::from_micros(by_us));
+        }
         earliest_behind_us = earliest_behind_us.min(at_us);
     }
-    count
+    later_by
 }
 
 /// The backend's memory while at least half as many waited as ever did, against its memory when half had come: the other
@@ -297,8 +310,11 @@ mod tests {
     #[test]
     fn who_is_let_in_after_a_later_ticket_is_counted_and_neighbours_are_not() {
         let s = 1_000_000;
-        assert_eq!(overtaken(&[(1, s), (2, 2 * s), (3, 3 * s)]), 0);
-        assert_eq!(overtaken(&[(3, s), (1, s + TOGETHER_US), (2, s)]), 0);
-        assert_eq!(overtaken(&[(1, 3 * s), (2, 2 * s), (3, s)]), 2);
+        assert_eq!(overtaken(&[(1, s), (2, 2 * s), (3, 3 * s)]).count(), 0);
+        assert_eq!(
+            overtaken(&[(3, s), (1, s + TOGETHER_US), (2, s)]).count(),
+            0
+        );
+        assert_eq!(overtaken(&[(1, 3 * s), (2, 2 * s), (3, s)]).count(), 2);
     }
 }
