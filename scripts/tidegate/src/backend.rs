@@ -8,13 +8,14 @@ use tidegate_backend::store::StoreError;
 use tidegate_backend::{Shutdown, StartError};
 
 use crate::settings::Settings;
-use crate::{gateway, process};
+use crate::{bus, gateway, process};
 
 /// Runs until told to stop.
 pub fn run(settings: Settings) -> Result<ExitCode> {
     let shutdown = Shutdown::new();
     let asked = shutdown.clone();
     process::begin(&settings, move || asked.ask())?;
+    bus::open_to_taps(&settings)?;
     let http = gateway::inherited()?.own.pop().map(TcpListener::from);
     match tidegate_backend::run(settings.backend, http, &shutdown) {
         Ok(()) => Ok(ExitCode::SUCCESS),

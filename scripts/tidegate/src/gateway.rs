@@ -14,7 +14,7 @@ use tidegate_gateway::chat::bus_echo;
 use tidegate_gateway::{EchoConfig, Handle, Inherited, StartError, run_bus_echo, run_echo};
 
 use crate::settings::Settings;
-use crate::{data_dir, process};
+use crate::{bus, data_dir, process};
 
 /// The name (systemd's FileDescriptorName) of a listening socket that another gateway accepts from.
 pub const SIBLING: &str = "sibling";
@@ -95,6 +95,7 @@ pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitC
 }
 
 fn chat(settings: Settings, listeners: Inherited, handle: &Handle) -> Result<ExitCode> {
+    bus::open_to_taps(&settings)?;
     let bound = handle.clone();
     let data_dir = settings.data_dir.clone();
     // The mark goes when the run is over: dropped with what this scope returns.

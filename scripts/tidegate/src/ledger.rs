@@ -110,23 +110,30 @@ fn print(figures: &Figures) {
     }
 }
 
+fn print_ledger(source: &str, ledger: &Ledger) {
+    for line in lines(source, ledger) {
+        println!("{line}");
+    }
+}
+
 /// One source's three lines.
-pub fn print_ledger(source: &str, ledger: &Ledger) {
+pub fn lines(source: &str, ledger: &Ledger) -> [String; 3] {
     let total = ledger.total();
-    for (to, account) in [
+    [
         ("to agents", &ledger.to_agent),
         ("to visitors", &ledger.to_visitor),
         ("together", &total),
-    ] {
+    ]
+    .map(|(to, account)| {
         let Account {
             accepted,
             delivered,
             pending,
             expired,
         } = account;
-        println!(
+        format!(
             "{:<24} {accepted:>12} {delivered:>12} {pending:>12} {expired:>12}",
             format!("{source}, {to}")
-        );
-    }
+        )
+    })
 }

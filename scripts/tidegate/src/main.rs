@@ -3,7 +3,7 @@
 mod agent;
 mod backend;
 mod backup;
-mod bus_stat;
+mod bus;
 mod check_config;
 mod data_dir;
 mod gateway;
@@ -55,7 +55,7 @@ enum Command {
     Agent(agent::AgentArguments),
     /// The shared-memory bus of a running Tidegate
     #[command(subcommand)]
-    Bus(BusCommand),
+    Bus(bus::BusCommand),
     /// What became of every accepted message
     Ledger(ledger::LedgerArguments),
     /// Copy the database to a file, while everything runs
@@ -66,12 +66,6 @@ enum Command {
     Log(data_dir::LogArguments),
     /// Questions with numbers: what it costs, how fast it is, how much it holds
     Bench(Box<tidegate_bench::command::BenchArguments>),
-}
-
-#[derive(Debug, Subcommand)]
-enum BusCommand {
-    /// Rings, rates, heartbeats and the loss ledger, without disturbing anybody
-    Stat(bus_stat::StatArguments),
 }
 
 fn main() -> ExitCode {
@@ -104,9 +98,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::CheckConfig(_) | Command::Bench(_) => unreachable!("answered above"),
         Command::Token(wish) => token::run(&settings, wish)?,
         Command::Agent(wish) => agent::run(&settings, wish)?,
-        Command::Bus(BusCommand::Stat(wish)) => {
-            bus_stat::run(&data_dir::running_settings(settings)?, wish)?;
-        }
+        Command::Bus(wish) => return bus::run(settings, wish),
         Command::Ledger(wish) => return ledger::run(&data_dir::running_settings(settings)?, wish),
         Command::Backup(wish) => backup::backup(&settings, wish)?,
         Command::Restore(wish) => backup::restore(&settings, wish)?,

@@ -38,6 +38,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The shared-memory bus. Empty: a directory under /dev/shm named after the user and the data directory.
     pub bus_dir: PathBuf,
+    /// Who may look at the bus.
+    pub bus: BusSettings,
     /// Log lines.
     pub log: LogSettings,
     /// The supervisor.
@@ -46,6 +48,57 @@ pub struct Settings {
     pub gateway: tidegate_gateway::Config,
     /// The backend process.
     pub backend: tidegate_backend::Config,
+}
+
+/// The `[bus]` table.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusSettings {
+    /// Members of this group (a name in /etc/group, or a number) may look at everything that goes over the bus: texts,
+    /// names, and tokens that are good until they expire. Read-only: `tidegate bus … --bus DIRECTORY`. Empty: nobody
+    /// but this user.
+    #[serde(deserialize_with = "name_or_number")]
+    pub tap_group: String,
+}
+
+/// A variable of the environment that looks like a number is one.
+fn name_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a group's name or number")]
+    enum Group {
+        Name(String),
+        Number(u32),
+    }
+    Ok(match Group::deserialize(from)? {
+        Group::Name(name) => name,
+        Group::Number(number) => number.to_string(),
+    })
+}
+
+impl BusSettings {
+    /// The group's number, if there is one.
+    ///
+    /// # Errors
+    /// A name that is not in /etc/group.
+    pub fn tap_group_id(&self) -> Result<Option<u32>> {
+        let name = self.tap_group.as_str();
+        if name.is_empty() {
+            return Ok(None);
+        }
+        if let Ok(id) = name.parse() {
+            return Ok(Some(id));
+        }
+        let groups = std::fs::read_to_string("/etc/group").context("cannot read /etc/group")?;
+        let found = groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1))?
+        });
+        let id = found.and_then(|id| id.parse().ok());
+        id.with_context(|| {
+            format!("no group {name} in /etc/group; name one that is there, or give its number")
+        })
+        .map(Some)
+    }
 }
 
 /// The `[up]` table.
@@ -75,6 +128,7 @@ impl Default for Settings {
         Self {
             data_dir: PathBuf::from("tidegate-data"),
             bus_dir: PathBuf::new(),
+            bus: BusSettings::default(),
             log: LogSettings::default(),
             up: UpSettings::default(),
             gateway: tidegate_gateway::Config::default(),
@@ -143,6 +197,9 @@ pub fn explain(figment: &Figment) -> Result<Settings, Vec<Mistake>> {
         match resolve(figment) {
             Ok(settings) => {
                 found = contradictions(figment, &settings);
+                let tap_group = settings.bus.tap_group_id().err();
+                let tap_group = tap_group.map(|error| error.to_string());
+                found.extend(unworkable("bus.tap_group", tap_group));
                 found.extend(unworkable("backend", settings.backend.mistakes()));
                 found.extend(unworkable(
                     "gateway",
@@ -359,6 +416,23 @@ mod tests {
     fn an_unknown_key_lists_the_known_ones() {
         let found = mistakes(&from_text("[up]\ngateway = 2\n"));
         assert!(found[0].what.contains("gateways"), "{found:?}");
+    }
+
+    #[test]
+    fn a_tap_group_is_a_name_or_a_number() {
+        let group = |name: &str| {
+            let tap_group = name.to_owned();
+            BusSettings { tap_group }.tap_group_id()
+        };
+        assert_eq!(group("").expect("nobody"), None);
+        assert_eq!(group("4711").expect("a number"), Some(4711));
+        assert_eq!(group("root").expect("every /etc/group has it"), Some(0));
+        let number = explain(&from_text("bus.tap_group = 4711")).expect("a number is taken");
+        assert_eq!(number.bus.tap_group, "4711");
+        let wrong = mistakes(&from_text("bus.tap_group = true"));
+        assert_eq!(wrong[0].key, "bus.tap_group", "{wrong:?}");
+        let error = group("no such group").expect_err("there is none");
+        assert!(error.to_string().contains("or give its number"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use child::{Fate, Passed, Plan, Supervised};
 use listeners::Group;
 pub use listeners::Port;
 
+use crate::bus;
 use crate::data_dir;
 use crate::gateway::SIBLING;
 use crate::settings::Settings;
@@ -81,6 +82,7 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
     let _one_supervisor = data_dir::lock(&settings.data_dir)?;
     let first_agent = data_dir::first_start(&settings)?;
     let resolved = data_dir::write_resolved(&settings)?;
+    bus::open_to_taps(&settings)?;
 
     let program = program::own()?;
     let mut fleet = Fleet {
