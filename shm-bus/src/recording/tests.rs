@@ -1,3 +1,5 @@
+//! What was written is read; what is damaged costs no more than its block.
+
 use super::*;
 
 /// What `next` gives, owned.
