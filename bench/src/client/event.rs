@@ -30,6 +30,8 @@ pub enum Event {
         place: u64,
         /// How many are let in.
         rate_per_s: u32,
+        /// The number of the ticket: the lower, the sooner. `None`: it is none of ours.
+        ticket: Option<u64>,
     },
     /// The server let us in.
     Welcomed {

@@ -43,8 +43,6 @@ mod wire;
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate_protocol::close::{CloseClass, CloseCode};
 use tidegate_protocol::{Codec, Id, Kind, fb, message};
 
@@ -163,14 +161,6 @@ impl Client {
     #[must_use]
     pub const fn principal(&self) -> Id {
         self.principal
-    }
-
-    /// The number of its ticket, while it waits to be let in: the lower, the sooner. The ticket is signed, not secret.
-    #[must_use]
-    pub fn ticket_number(&self) -> Option<u64> {
-        let bytes = URL_SAFE_NO_PAD.decode(self.ticket.as_bytes()).ok()?;
-        let number = bytes.first_chunk()?;
-        Some(u64::from_le_bytes(*number))
     }
 
     /// Messages that were neither acknowledged nor refused.

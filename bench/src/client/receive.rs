@@ -1,5 +1,7 @@
 //! What the server says, taken to the part that it concerns.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidegate_protocol::close;
 use tidegate_protocol::envelope::BatchReader;
 use tidegate_protocol::queue::place_of;
@@ -142,6 +144,7 @@ impl Client {
                 events.push(Event::Waiting {
                     place: wait.place(),
                     rate_per_s: wait.rate_per_s(),
+                    ticket: ticket_number(&self.ticket),
                 });
             }
             View::Admitted(admitted) => {
@@ -314,4 +317,10 @@ fn state_of(state: &fb::ConversationState<'_>) -> State {
         mine: state.mine(),
         position: state.position(),
     }
+}
+
+/// The number in a ticket, which is signed and not secret.
+fn ticket_number(ticket: &str) -> Option<u64> {
+    let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
+    Some(u64::from_le_bytes(*bytes.first_chunk()?))
 }

@@ -333,9 +333,9 @@ impl Flock {
     fn learn(&mut self, one: News) {
         let member = one.member;
         match one.event {
-            Event::Waiting { .. } => {
+            Event::Waiting { ticket, .. } => {
                 self.answered(member);
-                self.visitors[member].ticket = self.crowd.client(member).ticket_number();
+                self.visitors[member].ticket = ticket;
             }
             Event::Welcomed { .. } => self.welcomed(member),
             Event::State(state) => self.state(member, state.status),
