@@ -336,6 +336,15 @@ mod tests {
     }
 
     #[test]
+    fn recordings_of_any_content_are_survived() {
+        for seed in 1..=rounds(100_000) {
+            let mut bytes = Bytes(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let count = bytes.next() % 512;
+            recording(&bytes.take(usize::try_from(count).unwrap()));
+        }
+    }
+
+    #[test]
     fn memory_of_any_content_is_survived() {
         for seed in 1..=rounds(10_000) {
             let mut bytes = Bytes(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
