@@ -108,8 +108,13 @@ pub struct Config {
     pub web_dir: PathBuf,
     /// Read the SDK from this directory instead of the binary (development). Empty: the binary's.
     pub sdk_dir: PathBuf,
-    /// Write every input of the turn to this file, so that it can be applied again. Empty: none.
+    /// Write every input of the turn to files of this name and a number, so that `tidegate backend --replay` can apply
+    /// them again. They hold what people write. Empty: none.
     pub journal_file: PathBuf,
+    /// Write the journal with texts, names and pages masked: their lengths stay, and equal ones stay equal.
+    pub journal_masked: bool,
+    /// Size of the journal at which it ends; older ones of the same name go before.
+    pub journal_bytes_max: u64,
 }
 
 /// The `[backend.admission]` table. Visitors past it wait in the gateways and are told their place; a shop without a
@@ -231,6 +236,8 @@ impl Default for Config {
             web_dir: PathBuf::new(),
             sdk_dir: PathBuf::new(),
             journal_file: PathBuf::new(),
+            journal_masked: false,
+            journal_bytes_max: 16 << 30,
         }
     }
 }

@@ -16,10 +16,11 @@ use crate::bus::cold::{ColdReader, ReaderPool};
 use crate::bus::link::Gateways;
 use crate::bus::seat::Seat;
 use crate::config::Config;
+use crate::engine::loaded::Loaded;
 use crate::engine::rate::RateLimit;
 use crate::engine::{Engine, Rules};
 use crate::http::{HttpServer, HttpState};
-use crate::journal::Journal;
+use crate::journal::{Beginning, Journal, JournalBounds, Mask};
 use crate::store::data_dir::DataDir;
 use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
 use crate::turn::careful::Careful;
@@ -33,6 +34,9 @@ const START_RETRY_EVERY: Duration = Duration::from_millis(100);
 const START_SAY_EVERY: Duration = Duration::from_secs(10);
 /// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
 const SUSPECT_NOTE: &str = "turn.suspect";
+
+/// A journal's file is followed by the next at this size.
+const JOURNAL_FILE_BYTES_MAX: u64 = 256 << 20;
 
 const HOUR_US: u64 = 3_600 * 1_000_000;
 
@@ -196,7 +200,9 @@ pub fn run(
         Seat::take(&bus_directory).map_err(|error| StartError::Bus(error.to_string()))?;
 
     let began = Instant::now();
-    let open = || SqliteStore::open(&StoreOptions::from_config(&config)?);
+    let options = StoreOptions::from_config(&config)?;
+    let beginning = begin_journal(&config, &options);
+    let open = || SqliteStore::open(&options);
     let Some(mut store) = patiently(shutdown, open)? else {
         return Ok(());
     };
@@ -228,7 +234,12 @@ pub fn run(
         read_ms = read.as_millis(),
         "loaded"
     );
-    let engine = Engine::new(rules_of(&config), loaded, started_us);
+    let rules = rules_of(&config);
+    let journal = beginning.and_then(|beginning| {
+        let began = (&options, &rules, &loaded);
+        start_journal(&config, &beginning, began, started_us)
+    });
+    let engine = Engine::new(rules, loaded, started_us);
     let cold = ReaderPool::new(readers.clone(), Arc::clone(&wake));
     let limits = TurnLimits {
         inputs_max: config.turn_inputs_max,
@@ -250,13 +261,7 @@ pub fn run(
         tracing::warn!("an earlier process broke; leftovers are applied one per transaction");
     }
     turn.set_careful(careful);
-    if !config.journal_file.as_os_str().is_empty() {
-        let journal = Journal::create(&config.journal_file, started_us).map_err(|error| {
-            StartError::System(format!(
-                "journal_file {} cannot be written: {error}",
-                config.journal_file.display()
-            ))
-        })?;
+    if let Some(journal) = journal {
         turn.set_journal(journal);
     }
 
@@ -313,6 +318,39 @@ fn patiently<T>(
         }
         std::thread::sleep(START_RETRY_EVERY);
     }
+}
+
+/// Prepares the journal, if one is asked for. People who chat do not go without because it cannot be written.
+fn begin_journal(config: &Config, options: &StoreOptions) -> Option<Beginning> {
+    if config.journal_file.as_os_str().is_empty() {
+        return None;
+    }
+    let (path, boot_id) = (&config.journal_file, &options.boot_id);
+    Beginning::look(path, &options.place, boot_id, config.journal_masked)
+        .inspect_err(|error| tracing::error!("no journal is written: {error}"))
+        .ok()
+}
+
+fn start_journal(
+    config: &Config,
+    beginning: &Beginning,
+    began: (&StoreOptions, &Rules, &Loaded),
+    started_us: u64,
+) -> Option<Journal> {
+    let bounds = JournalBounds {
+        file_bytes_max: JOURNAL_FILE_BYTES_MAX,
+        bytes_max: config.journal_bytes_max,
+    };
+    let mask = config
+        .journal_masked
+        .then(|| std::fs::read(config.token_key_path()).map(|secret| Mask::new(&secret)))
+        .transpose();
+    let journal = mask.and_then(|mask| Journal::begin(beginning, bounds, mask, began, started_us));
+    let path = config.journal_file.display();
+    journal
+        .inspect(|_| tracing::info!(journal = %path, base = ?beginning.base(), masked = config.journal_masked, "every input is written down"))
+        .inspect_err(|error| tracing::error!(journal = %path, "no journal is written: {error}"))
+        .ok()
 }
 
 fn seed() -> Result<u64, StartError> {

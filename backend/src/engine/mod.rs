@@ -54,6 +54,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flatbuffers::FlatBufferBuilder;
+use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 #[cfg(any(test, feature = "fault-points"))]
@@ -80,7 +81,7 @@ use sessions::Sessions;
 use window::Window;
 
 /// What an operator sets for the rules; units in the names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// On every row.
     pub site_id: u32,

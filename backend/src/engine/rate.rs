@@ -1,7 +1,9 @@
 //! A token bucket in eight bytes: how many messages somebody may send.
 
+use serde::{Deserialize, Serialize};
+
 /// Allowed on average, and at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// Per second.
     pub per_s: u32,

@@ -321,6 +321,8 @@ pub mod meta {
     pub const HLC_CEILING: &str = "hlc_ceiling";
     /// Incarnation of every conversation of this database; the store changes it when history may be lost.
     pub const INCARNATION: &str = "incarnation";
+    /// Number of the newest turn that is in the journal and committed; 0: the journal ended before this database did.
+    pub const JOURNAL_TURN: &str = "journal_turn";
 }
 
 /// Something others will be told of (webhooks, other nodes); committed with the turn that caused it.

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod checkpoint;
 mod classify;
 pub mod data_dir;
+pub mod dump;
 mod find;
 pub mod load;
 mod log_file;

@@ -408,13 +408,7 @@ fn become_owner(connection: &Connection, options: &StoreOptions) -> Result<Opene
     let last_epoch = meta_value(connection, own_meta::OWNER_EPOCH)?;
     let clean = meta_value(connection, own_meta::CLEAN)? == Some(1);
     let was_full = meta_value(connection, own_meta::SYNCHRONOUS_FULL)? == Some(1);
-    let last_boot: Option<String> = connection
-        .query_row(
-            "SELECT value FROM meta_text WHERE key = ?1",
-            [own_meta::BOOT_ID],
-            |row| row.get(0),
-        )
-        .optional()?;
+    let last_boot = boot_id(connection)?;
     let same_boot = last_boot.as_deref() == Some(options.boot_id.as_str());
     let copied = meta_value(connection, own_meta::COPIED)? == Some(1);
     let power_lost = last_epoch.is_some() && !clean && !was_full && !same_boot;
@@ -474,6 +468,61 @@ fn default_widget(site_id: u32) -> WidgetRow {
         allowed_origins: Vec::new(),
         settings_json: "{}".to_owned(),
     }
+}
+
+/// How an owner left its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number.
+    pub owner_epoch: u64,
+    /// It closed in order.
+    pub clean: bool,
+    /// The boot of the machine under which it wrote.
+    pub boot_id: Option<String>,
+    /// See [`meta::JOURNAL_TURN`].
+    pub journal_turn: u64,
+    /// It is a copy of another database, not opened since.
+    pub restored: bool,
+    /// Messages and visitors.
+    pub texts: u64,
+}
+
+/// How the last owner left a database that nobody has open; `None`: there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn standing(place: &Place) -> Result<Option<Standing>, StoreError> {
+    if place.vfs.is_none() && !place.path.exists() {
+        return Ok(None);
+    }
+    let connection = place.open_reader()?;
+    if migrate::version(&connection)? == 0 {
+        return Ok(None);
+    }
+    let value = |key| Ok::<_, rusqlite::Error>(meta_value(&connection, key)?.unwrap_or(0));
+    Ok(Some(Standing {
+        owner_epoch: value(own_meta::OWNER_EPOCH)?,
+        clean: value(own_meta::CLEAN)? == 1,
+        boot_id: boot_id(&connection)?,
+        journal_turn: value(meta::JOURNAL_TURN)?,
+        restored: value(own_meta::COPIED)? == 1,
+        texts: connection.query_row(
+            "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM visitor)",
+            [],
+            |row| super::rows::bits(row, 0),
+        )?,
+    }))
+}
+
+/// The boot of the machine under which the last owner wrote.
+fn boot_id(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row(
+            "SELECT value FROM meta_text WHERE key = ?1",
+            [own_meta::BOOT_ID],
+            |row| row.get(0),
+        )
+        .optional()
 }
 
 /// One fact about the whole database.

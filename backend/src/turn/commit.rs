@@ -26,10 +26,16 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.add_cursors();
         }
         if let Some(journal) = &mut self.journal {
-            journal.end(&self.out.writes.ring_cursors);
+            journal.end_turn(&self.out.writes.ring_cursors);
         }
         if self.out.writes.is_empty() {
             return None;
+        }
+        if let Some(journal) = &self.journal {
+            self.out.writes.meta.push(journal.row());
+            if !journal.is_alive() {
+                self.journal = None;
+            }
         }
         if shm_bus::mutant::is_planted("acknowledge_before_commit") {
             self.publish();
@@ -137,6 +143,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
 
     /// Lets out what waited for the commit.
     pub(super) fn publish_and_release(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.committed();
+        }
         shm_bus::fault::point("turn.before_publish");
         self.publish();
         self.asked.clear();

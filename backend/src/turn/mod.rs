@@ -270,7 +270,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.out.writes.at_us = self.engine.now_us();
             shm_bus::fault::point("turn.before_apply");
             if let Some(journal) = &mut self.journal {
-                journal.begin(self.engine.now_us(), seed);
+                journal.begin_turn(self.engine.now_us(), seed);
             }
         }
         if let Some(journal) = &mut self.journal {
@@ -348,6 +348,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         }
         if worked || served {
             return Stepped::Worked;
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.flush();
         }
         let live_us = if self.live_due {
             self.live_next_us
@@ -452,10 +455,11 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 self.bus.ring();
             }
         }
+        self.store.close().map_err(|error| error.to_string())?;
         if let Some(journal) = self.journal.take() {
             journal.close();
         }
-        self.store.close().map_err(|error| error.to_string())
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod data_dir;
 mod gateway;
 mod ledger;
 mod process;
+mod replay;
 mod signals;
 mod token;
 mod up;
@@ -45,8 +46,8 @@ enum Command {
     Up(up::UpArguments),
     /// One gateway process (`up` starts these)
     Gateway(Box<gateway::GatewayArguments>),
-    /// The backend process (`up` starts it)
-    Backend,
+    /// The backend process (`up` starts it), or its journal applied again
+    Backend(backend::BackendArguments),
     /// Explain every mistake in the settings
     CheckConfig(check_config::CheckConfigArguments),
     /// Make a token for a visitor or an agent
@@ -109,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(exit_code(up::run(settings, wish, &told)?));
         }
         Command::Gateway(wish) => return gateway::run(settings, wish),
-        Command::Backend => return backend::run(settings),
+        Command::Backend(wish) => return backend::run(settings, wish),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,8 +9,9 @@ use rusqlite::backup::{Backup, StepResult};
 
 use super::{Part, Snapshot, check_and_mark};
 use crate::config::Config;
+use crate::store::StoreError;
+use crate::store::open::{self, Place};
 use crate::store::sqlite::place;
-use crate::store::{StoreError, open};
 
 /// One step: 2 MiB at SQLite's page size. Milliseconds of work, then a pause.
 const STEP_PAGES: i32 = 512;
@@ -40,8 +41,19 @@ pub fn backup(
     file: &Path,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Snapshot, StoreError> {
+    backup_of(&place(config), file, tell)
+}
+
+/// The same for the database at a place.
+///
+/// # Errors
+/// As [`backup`].
+pub fn backup_of(
+    place: &Place,
+    file: &Path,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Snapshot, StoreError> {
     open::check_version()?;
-    let place = place(config);
     if !place.path.exists() {
         return Err(StoreError::Refused(format!(
             "there is no database at {}: name the data directory, --data-dir DIRECTORY",

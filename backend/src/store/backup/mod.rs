@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-pub use copy::{Progress, backup};
+pub use copy::{Progress, backup, backup_of};
 pub use restore::restore;
 
 use super::StoreError;
@@ -49,6 +49,23 @@ pub struct Snapshot {
     pub counted: Option<Recount>,
 }
 
+/// The name that a copy has until it is whole.
+#[must_use]
+pub fn unfinished(target: &Path) -> PathBuf {
+    beside(target, ".part")
+}
+
+/// Makes a copy go on as its original did: who opens it next is not told that it is one. For what is replayed into it.
+///
+/// # Errors
+/// The database's.
+pub fn unmark(copy: &Path) -> Result<(), StoreError> {
+    let connection = Connection::open(copy)?;
+    connection.execute("DELETE FROM meta WHERE key = ?1", [own_meta::COPIED])?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
 /// A file on its way to its name.
 struct Part {
     path: PathBuf,
@@ -61,7 +78,7 @@ impl Part {
         if fs::symlink_metadata(target).is_ok() {
             return Err(in_the_way(target));
         }
-        let path = beside(target, ".part");
+        let path = unfinished(target);
         let made = OpenOptions::new()
             .write(true)
             .create_new(true)

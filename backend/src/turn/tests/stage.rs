@@ -29,7 +29,7 @@ use crate::engine::loaded::{
 use crate::engine::rows::{AgentRow, IdempotencyKeyRow, SessionLastRow, VisitorRow};
 use crate::engine::write_set::WriteSet;
 use crate::engine::{Engine, Rules};
-use crate::journal::Journal;
+use crate::journal::{Beginning, Journal, JournalBounds, Mask};
 use crate::store::load::LoadBounds;
 use crate::store::open::Place;
 use crate::store::read::{Direction, Reader};
@@ -202,6 +202,8 @@ pub struct Stage {
     pub faults: Rc<RefCell<VecDeque<Option<CommitError>>>>,
     pub suspect: Option<Suspect>,
     pub journal: Option<PathBuf>,
+    pub journal_bounds: JournalBounds,
+    pub journal_masked: bool,
     /// Per (gateway, slot, generation): kinds and contents, in order.
     inbox: HashMap<(usize, u32, u32), Vec<(String, Value)>>,
     pub broadcasts: Vec<(String, Value)>,
@@ -225,8 +227,8 @@ pub fn agent_row(id: u128, role: Role, capacity: u32) -> AgentRow {
     }
 }
 
-pub fn open_store(database: PathBuf, now_us: u64, random: u64) -> SqliteStore {
-    SqliteStore::open(&StoreOptions {
+fn store_options(database: PathBuf, now_us: u64, random: u64) -> StoreOptions {
+    StoreOptions {
         place: Place {
             path: database,
             vfs: None,
@@ -246,8 +248,7 @@ pub fn open_store(database: PathBuf, now_us: u64, random: u64) -> SqliteStore {
         now_us,
         random,
         boot_id: "test".into(),
-    })
-    .unwrap()
+    }
 }
 
 impl Stage {
@@ -277,6 +278,11 @@ impl Stage {
             faults: Rc::default(),
             suspect: None,
             journal: None,
+            journal_bounds: JournalBounds {
+                file_bytes_max: 1 << 20,
+                bytes_max: 64 << 20,
+            },
+            journal_masked: false,
             inbox: HashMap::new(),
             broadcasts: Vec::new(),
             closes: Vec::new(),
@@ -315,7 +321,13 @@ impl Stage {
 
     /// Starts a backend over what the last one left.
     pub fn start(&mut self) {
-        let mut store = open_store(self.database(), self.now_us, self.incarnation_random);
+        let options = store_options(self.database(), self.now_us, self.incarnation_random);
+        let masked = self.journal_masked;
+        let beginning = self
+            .journal
+            .as_ref()
+            .map(|path| Beginning::look(path, &options.place, "test", masked).unwrap());
+        let mut store = SqliteStore::open(&options).unwrap();
         let loaded = store.load().unwrap();
         let started_us = self.now_us.max(loaded.clock_floor_us + 1);
         let cursors = loaded.ring_cursors.clone();
@@ -324,6 +336,11 @@ impl Stage {
             pages: VecDeque::new(),
             answers: VecDeque::new(),
         };
+        let journal = beginning.map(|beginning| {
+            let mask = masked.then(|| Mask::new(b"secret"));
+            let began = (&options, &self.rules, &loaded);
+            Journal::begin(&beginning, self.journal_bounds, mask, began, started_us).unwrap()
+        });
         let engine = Engine::new(self.rules.clone(), loaded, started_us);
         let (handle, turn_door) = door(Arc::new(|| {}), 64);
         let store = FaultyStore {
@@ -333,8 +350,8 @@ impl Stage {
         let bus = Bus::new(self.bus.clone(), reader, &cursors);
         let mut turn = Turn::new(engine, bus, store, turn_door, self.limits.clone());
         turn.set_careful(Careful::after(self.suspect.take()));
-        if let Some(path) = &self.journal {
-            turn.set_journal(Journal::create(path, started_us).unwrap());
+        if let Some(journal) = journal {
+            turn.set_journal(journal);
         }
         self.turn = Some(turn);
         self.handle = Some(handle);

@@ -63,6 +63,12 @@ pub struct UpArguments {
     /// Gateway processes on the one port
     #[arg(long, value_name = "N")]
     gateways: Option<usize>,
+    /// Write every input of the backend to DIRECTORY/journal.00000000 and on, for `tidegate backend --replay`
+    #[arg(long, value_name = "DIRECTORY")]
+    journal: Option<PathBuf>,
+    /// Mask in it what people write
+    #[arg(long)]
+    journal_masked: bool,
 }
 
 /// Runs until told to stop; the exit code is the first child's that could not go on, else 0.
@@ -75,6 +81,10 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
     if let Some(gateways) = arguments.gateways {
         settings.up.gateways = gateways;
     }
+    if let Some(directory) = &arguments.journal {
+        settings.backend.journal_file = std::path::absolute(directory)?.join("journal");
+    }
+    settings.backend.journal_masked |= arguments.journal_masked;
     let sockets = Sockets::bind(&mut settings, arguments)?;
     allow_own_origins(&mut settings, &lan);
 

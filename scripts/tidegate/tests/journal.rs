@@ -1,0 +1,138 @@
+//! A journal of real processes, one of which is killed, replays to the database that they left.
+
+mod stage;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::json;
+use stage::people::{Person, agent_token, conversation};
+use stage::{Stage, command, http};
+
+/// `tidegate backend` with these arguments in that directory.
+fn backend(directory: &Path, arguments: &[&str]) -> Output {
+    let ran = command(directory).arg("backend").args(arguments).output();
+    ran.expect("the binary starts")
+}
+
+/// The digest of all tables, from what was printed.
+fn digest(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("digest of all tables "));
+    line.unwrap_or_else(|| panic!("no digest in {output:?}"))
+        .to_owned()
+}
+
+fn dumps(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(directory).expect("dumps were written");
+    let mut found: Vec<_> = entries
+        .map(|entry| {
+            let entry = entry.expect("readable");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, fs::read(entry.path()).expect("readable"))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Two visitors, the demo agent and a second one; texts, marks, a transfer, REST, an export, closes; a kill.
+fn live(stage: &Stage) {
+    let mut agent = Person::agent(stage, "00000000000000b1");
+    let (supervisor, _) = agent_token(stage);
+    let answer = http::post(
+        stage.http,
+        "/api/admin/agents",
+        Some(&supervisor),
+        &json!({"user": "second", "name": "Second", "capacity": 3}),
+    );
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let second = answer.json();
+    let login = http::post(
+        stage.http,
+        "/api/agent/login",
+        None,
+        &json!({"user": "second", "password": second["password"]}),
+    );
+    let token = login.json()["token"].as_str().expect("a token").to_owned();
+    let id = second["agent"]["id"].as_str().expect("an id").to_owned();
+    let mut other = Person::connect(stage, token, id.clone(), "00000000000000c1", &json!([]), 1);
+
+    let mut visitor = Person::visitor(stage, "00000000000000a1");
+    let chat = conversation(&visitor.say("where is my order?", None));
+    for i in 0..20 {
+        visitor.say(&format!("and number {i}?"), Some(&chat));
+    }
+    visitor.acknowledge(&chat, 3, 2);
+    agent.command(&json!({"op": "transfer", "conversation": chat, "agent": id}));
+    stage.kill_and_await_successor("backend");
+    for i in 0..10 {
+        visitor.say(&format!("after it died, {i}"), Some(&chat));
+    }
+    let mut guest = Person::visitor(stage, "00000000000000a2");
+    let asked = conversation(&guest.say("another question", None));
+    let rest = http::post(
+        stage.http,
+        "/api/visitor/send-message",
+        Some(&guest.token),
+        &json!({"text": "by REST"}),
+    );
+    assert_eq!(rest.status, 201, "{}", rest.body);
+    let export = http::get(stage.http, "/api/admin/export-sessions", Some(&supervisor));
+    assert_eq!(export.status, 200, "{}", export.body);
+    guest.command(&json!({"op": "close", "conversation": asked}));
+    guest.socket.until("conversation_state");
+    assert!(other.survives());
+}
+
+#[test]
+fn a_session_with_a_kill_replays_to_the_same_tables_byte_for_byte() {
+    let stage = Stage::start_in(stage::directory(), &["--journal", "journals"], &[]);
+    live(&stage);
+    let (code, directory) = stage.stop();
+    assert_eq!(code, Some(0));
+    let path = directory.path();
+    let live = backend(path, &["--dump", "live"]);
+    assert!(live.status.success(), "{live:?}");
+    let replay = ["--replay", "journals/journal", "--dump", "replayed"];
+    let replayed = backend(path, &replay);
+    assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
+    assert!(
+        String::from_utf8_lossy(&replayed.stdout).contains("2 starts"),
+        "{replayed:?}"
+    );
+    assert_eq!(digest(&live), digest(&replayed));
+    let (live, replayed) = (dumps(&path.join("live")), dumps(&path.join("replayed")));
+    assert!(
+        live.len() > 10 && live == replayed,
+        "each table's dump, byte for byte"
+    );
+
+    // A second run of the system goes on in the same journal.
+    let stage = Stage::start_in(directory, &["--journal", "journals"], &[]);
+    let mut visitor = Person::visitor(&stage, "00000000000000a9");
+    visitor.say("a day later", None);
+    let (_, directory) = stage.stop();
+    let path = directory.path();
+    let (live, replayed) = (
+        backend(path, &["--dump", "later"]),
+        backend(path, &["--replay", "journals/journal", "--into", "kept"]),
+    );
+    assert_eq!(digest(&live), digest(&replayed));
+    assert!(path.join("kept/tidegate.db").exists());
+
+    // Cut off in the middle of a turn: what stands before it is replayed, and the exit code says so.
+    let last = path.join("journals/journal.00000002");
+    let bytes = fs::read(&last).expect("each start begins a file");
+    fs::write(&last, &bytes[..bytes.len() * 2 / 3]).expect("writable");
+    let torn = backend(path, &["--replay", "journals/journal"]);
+    assert_eq!(torn.status.code(), Some(3), "{torn:?}");
+    assert!(
+        String::from_utf8_lossy(&torn.stderr).contains("is torn at byte"),
+        "{torn:?}"
+    );
+    assert_ne!(digest(&torn), digest(&live));
+}
