@@ -93,6 +93,8 @@ pub struct Config {
     pub admission: Admission,
     /// What leaves the database after a time.
     pub retention: Retention,
+    /// A worker that looks at visitors' texts before they are accepted.
+    pub moderation: Moderation,
     /// Password checks at once: each holds 19 MiB and a thread for some 20 ms.
     pub password_checks_max: usize,
     /// Failed logins of one address in a minute before it has to wait.
@@ -174,6 +176,46 @@ impl Default for Retention {
     }
 }
 
+/// The `[backend.moderation]` table. A worker is a process of any language ([`crate::workers`]); its bus is the directory
+/// `moderation` in `bus_dir`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Moderation {
+    /// Whether visitors' texts are held until a worker has looked at them.
+    pub enabled: bool,
+    /// What becomes of a text when no worker is there or it does not answer in time.
+    pub default: ModerationDefault,
+    /// How long a worker may take for an answer; at most 5,000.
+    pub worker_answer_ms_max: u64,
+    /// Texts held at once; what comes beyond gets the default at once.
+    pub held_max: usize,
+}
+
+impl Default for Moderation {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            default: ModerationDefault::Allow,
+            worker_answer_ms_max: 300,
+            held_max: 1_024,
+        }
+    }
+}
+
+/// The longest that a text may be held: HTTP and clients wait no longer than twice that.
+const WORKER_ANSWER_MS_MAX: u64 = 5_000;
+
+/// What becomes of a text that nobody looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModerationDefault {
+    /// It is sent.
+    #[default]
+    Allow,
+    /// It is refused, and its sender may try again.
+    Refuse,
+}
+
 /// What an acknowledged message survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -228,6 +270,7 @@ impl Default for Config {
             http_connections_max: 16_384,
             admission: Admission::default(),
             retention: Retention::default(),
+            moderation: Moderation::default(),
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
             logins_per_user_per_min_max: 10,
@@ -296,6 +339,12 @@ impl Config {
             found.push(format!(
                 "turn_gather_us_max is {}; above {TURN_GATHER_US_MAX} people would notice it",
                 self.turn_gather_us_max
+            ));
+        }
+        if !(1..=WORKER_ANSWER_MS_MAX).contains(&self.moderation.worker_answer_ms_max) {
+            found.push(format!(
+                "moderation.worker_answer_ms_max is {}; it must be 1 to {WORKER_ANSWER_MS_MAX}",
+                self.moderation.worker_answer_ms_max
             ));
         }
         for origin in &self.allowed_origins {

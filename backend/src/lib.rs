@@ -13,6 +13,7 @@ pub mod http;
 pub mod journal;
 pub mod store;
 pub mod turn;
+pub mod workers;
 
 pub use app::run::{Shutdown, StartError, run};
 pub use config::Config;

@@ -24,7 +24,9 @@ use crate::journal::{Beginning, Journal, JournalBounds, Mask};
 use crate::store::data_dir::DataDir;
 use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
 use crate::turn::careful::Careful;
+use crate::turn::held::Moderation;
 use crate::turn::{Stepped, Turn, TurnLimits};
+use crate::workers::Desk;
 
 /// The longest sleep: a producer may have died between publish and ring.
 const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
@@ -264,6 +266,9 @@ pub fn run(
     if let Some(journal) = journal {
         turn.set_journal(journal);
     }
+    if config.moderation.enabled {
+        turn.set_moderation(moderation_of(&config, &wake)?);
+    }
 
     let gather_us = config.turn_gather_us_max;
     let state = HttpState::new(config, handle, readers, key, checkpoints)?;
@@ -318,6 +323,21 @@ fn patiently<T>(
         }
         std::thread::sleep(START_RETRY_EVERY);
     }
+}
+
+/// Opens the moderation worker's bus. Who has turned it on wants no text to pass without it: a start fails if it cannot
+/// be had.
+fn moderation_of(config: &Config, wake: &Wake) -> Result<Moderation, StartError> {
+    let directory = config.bus_dir.join("moderation");
+    let desk = Desk::start(&directory, Arc::clone(wake)).map_err(StartError::Bus)?;
+    let wish = config.moderation;
+    tracing::info!(directory = %directory.display(), default = ?wish.default, "visitors' texts wait for a moderation worker");
+    Ok(Moderation::new(
+        Box::new(desk),
+        wish.default,
+        wish.worker_answer_ms_max * 1_000,
+        wish.held_max,
+    ))
 }
 
 /// Prepares the journal, if one is asked for. People who chat do not go without because it cannot be written.

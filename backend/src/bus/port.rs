@@ -6,7 +6,7 @@
 //! reserve nothing; they wait in `waiting` if they must, and nothing is taken from a ring while its `waiting` is not
 //! empty: at most one per input taken.)
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use shm_bus::{Claimed, Position, Producer, RecordHeader, record_span_bytes};
 
@@ -32,8 +32,10 @@ pub struct Port {
     pub left_over_to: u64,
     /// Something was taken since the last release.
     pub taken: bool,
-    /// Position to release to once the running turn is published.
+    /// Position to release to once the running turn is published; not beyond what is held.
     pub release_to: Option<Position>,
+    /// Where records begin that wait for a moderator: they stay in the ring.
+    pub held: BTreeSet<u64>,
     /// The producer ended and everything it published was taken, or the ring is beyond reading.
     pub read_to_end: bool,
     /// Bytes promised to answers.
@@ -57,6 +59,13 @@ impl Port {
             left_over_to: left_over_to.get(),
             ..Self::default()
         }
+    }
+
+    /// How far the ring may be given back now; once told, not again.
+    pub fn take_release(&mut self) -> Option<Position> {
+        let position = self.release_to.take()?;
+        let held = self.held.first().map_or(u64::MAX, |&start| start);
+        Some(Position::from_raw(position.get().min(held)))
     }
 
     /// Room for the longest answer to one more input?

@@ -531,8 +531,9 @@ impl<G: Gateways, C: ColdReader> Bus<G, C> {
         };
         shm_bus::fault::point("turn.before_ack");
         let reference;
-        let detail = match detail {
+        let detail: &str = match detail {
             Detail::Text(text) => text,
+            Detail::Said(said) => said,
             Detail::Reference(id) => {
                 reference = format!("reference {id}");
                 reference.as_str()

@@ -1,5 +1,7 @@
 //! The answer to a Send while it is being found.
 
+use std::borrow::Cow;
+
 use tidegate_protocol::Id;
 
 use super::command::Refusal;
@@ -63,9 +65,10 @@ impl Answer {
         };
         self.reason = refusal.reason;
         self.retry_ms = refusal.retry_ms;
-        if let std::borrow::Cow::Borrowed(text) = refusal.detail {
-            self.detail = Detail::Text(text);
-        }
+        self.detail = match &refusal.detail {
+            Cow::Borrowed(text) => Detail::Text(text),
+            Cow::Owned(said) => Detail::Said(said.as_str().into()),
+        };
     }
 
     pub(crate) fn into_effect(self) -> Effect {

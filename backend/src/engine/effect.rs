@@ -202,8 +202,10 @@ pub enum About {
 }
 
 /// Words beside a reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
+    /// A moderator's.
+    Said(Box<str>),
     /// Fixed words; may be empty.
     Text(&'static str),
     /// The quarantine's reference, that operators find in the log.

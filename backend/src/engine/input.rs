@@ -18,6 +18,13 @@ pub enum Input<'a> {
     Opened(Opened<'a>),
     /// A connection sent an envelope.
     Envelope(Envelope<'a>),
+    /// A visitor's text on which a moderator ruled otherwise than to let it pass.
+    Moderated {
+        /// As it came: what a repeat is known by.
+        envelope: Envelope<'a>,
+        /// How.
+        ruling: Ruling<'a>,
+    },
     /// A connection ended.
     Closed {
         /// Which.
@@ -107,6 +114,15 @@ pub struct Envelope<'a> {
     pub left_over: bool,
 }
 
+/// What becomes of a text that is not sent as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling<'a> {
+    /// Nothing; its sender reads why.
+    Refuse(&'a str),
+    /// Another one is sent.
+    Replace(&'a str),
+}
+
 /// A written input that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the journal's entry is cut off or of another version")]
@@ -122,6 +138,10 @@ const QUARANTINED: u8 = 7;
 const STOP: u8 = 8;
 const UNWELCOME: u8 = 9;
 const RETAIN: u8 = 10;
+const MODERATED: u8 = 11;
+
+const REFUSED: u8 = 1;
+const REPLACED: u8 = 2;
 
 impl<'a> Input<'a> {
     /// Appends the written form.
@@ -148,6 +168,16 @@ impl<'a> Input<'a> {
             Self::Envelope(envelope) => {
                 out.push(ENVELOPE);
                 write_envelope(out, envelope);
+            }
+            Self::Moderated { envelope, ruling } => {
+                out.push(MODERATED);
+                write_envelope(out, envelope);
+                let (code, text) = match ruling {
+                    Ruling::Refuse(reason) => (REFUSED, reason),
+                    Ruling::Replace(text) => (REPLACED, text),
+                };
+                out.push(code);
+                write_bytes(out, text.as_bytes());
             }
             Self::Closed { address } => {
                 out.push(CLOSED);
@@ -207,6 +237,14 @@ impl<'a> Input<'a> {
                 hello: reader.bytes()?,
             }),
             ENVELOPE => Self::Envelope(reader.envelope()?),
+            MODERATED => Self::Moderated {
+                envelope: reader.envelope()?,
+                ruling: match reader.u8()? {
+                    REFUSED => Ruling::Refuse(reader.text()?),
+                    REPLACED => Ruling::Replace(reader.text()?),
+                    _ => return Err(Unreadable),
+                },
+            },
             CLOSED => Self::Closed {
                 address: reader.address()?,
             },
@@ -375,6 +413,14 @@ mod tests {
                 hello: &[9, 9],
             }),
             Input::Envelope(envelope),
+            Input::Moderated {
+                envelope,
+                ruling: Ruling::Refuse("不行"),
+            },
+            Input::Moderated {
+                envelope,
+                ruling: Ruling::Replace("***"),
+            },
             Input::Closed { address },
             Input::GatewayGone { gateway: 77 },
             Input::Http {

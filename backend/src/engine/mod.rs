@@ -290,7 +290,8 @@ impl Engine {
     pub fn apply(&mut self, input: &Input<'_>, out: &mut Output) -> Result<(), Need> {
         let applied = match input {
             Input::Opened(opened) => self.opened(opened, out),
-            Input::Envelope(envelope) => self.envelope(envelope, out),
+            Input::Envelope(envelope) => self.envelope(envelope, None, out),
+            Input::Moderated { envelope, ruling } => self.envelope(envelope, Some(*ruling), out),
             Input::Closed { address } => {
                 self.closed(*address, out);
                 Ok(())

@@ -8,7 +8,7 @@ use super::command::{Actor, HttpAnswer, Refusal, SentAnswer};
 use super::connections::Address;
 use super::conversation::ConversationKey;
 use super::effect::{Effect, Output, Repeat};
-use super::input::Envelope;
+use super::input::{Envelope, Ruling};
 use super::kinds::{CloseReason, Content, Outcome, Reason, Role, Side, SystemEvent};
 use super::loaded::{Found, Need};
 use super::rows::{IdempotencyKeyRow, MessageRow, SessionLastRow, TextRange, VisitorRow};
@@ -67,10 +67,11 @@ pub fn body_hash(conversation: Id, text: &str) -> u64 {
 }
 
 impl Engine {
-    /// An envelope of a connection.
+    /// An envelope of a connection, and how a moderator ruled on its text, if one did.
     pub(crate) fn envelope(
         &mut self,
         envelope: &Envelope<'_>,
+        ruling: Option<Ruling<'_>>,
         out: &mut Output,
     ) -> Result<(), Need> {
         let Some(kind) = Kind::from_u8(envelope.kind) else {
@@ -89,7 +90,7 @@ impl Engine {
         };
         let who = self.who(envelope.address, envelope.principal);
         let applied = match &view {
-            View::Send(send) => self.send(envelope, who, send, out),
+            View::Send(send) => self.send(envelope, who, send, ruling, out),
             View::Ack(ack) => self.ack(envelope, who, ack, out),
             View::Typing(_) if envelope.settled => Ok(()),
             View::Typing(typing) => {
@@ -184,6 +185,7 @@ impl Engine {
         envelope: &Envelope<'_>,
         who: Who,
         send: &fb::Send<'_>,
+        ruling: Option<Ruling<'_>>,
         out: &mut Output,
     ) -> Result<(), Need> {
         let (principal, session, n) = (envelope.principal, envelope.session, send.n());
@@ -214,7 +216,15 @@ impl Engine {
             return self.repeat(&repeat, last, envelope.settled, out);
         } else {
             let id = MessageId { session, n, hash };
-            match self.accept(who, conversation.present(), text, id, None, out) {
+            let accepted = match ruling {
+                None => self.accept(who, conversation.present(), text, id, None, out),
+                // The id goes by what was sent: a repeat of that is one, whatever became of it.
+                Some(Ruling::Replace(text)) => {
+                    self.accept(who, conversation.present(), text, id, None, out)
+                }
+                Some(Ruling::Refuse(reason)) => self.refuse_by(who, reason),
+            };
+            match accepted {
                 Ok((key, seq)) => {
                     result.accepted(self.conversations.at(key), key, seq, self.now_us);
                     self.remember_last(principal, id, key, seq, out);
@@ -314,6 +324,16 @@ impl Engine {
         };
         let seq = self.append_text(key, who, text, id, out);
         Ok((key, seq))
+    }
+
+    /// A moderator refuses; it costs its sender as much as what is accepted.
+    fn refuse_by<T>(&mut self, who: Who, reason: &str) -> Result<T, Stop> {
+        self.take_token(who.id)?;
+        Err(Stop::Refused(Refusal {
+            reason: Reason::Forbidden,
+            detail: reason.to_owned().into(),
+            retry_ms: 0,
+        }))
     }
 
     /// Whoever writes to the store, or begins something, does so at a bounded rate; but one agent of a load answers as

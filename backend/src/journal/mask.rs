@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hasher};
 use tidegate_protocol::{Kind, View, verify};
 
 use crate::engine::command::{Actor, HttpCommand};
-use crate::engine::input::{Envelope, Input, Opened};
+use crate::engine::input::{Envelope, Input, Opened, Ruling};
 use crate::engine::kinds::Role;
 
 /// First and last character that take so many bytes, without what lies between [`SURROGATES`].
@@ -92,6 +92,19 @@ impl Mask {
             Input::Envelope(envelope) => {
                 let masked = self.envelope(envelope, &mut bytes);
                 Input::Envelope(masked).write(out);
+            }
+            Input::Moderated { envelope, ruling } => {
+                let text = match ruling {
+                    Ruling::Refuse(text) | Ruling::Replace(text) => self.text(text),
+                };
+                let masked = Input::Moderated {
+                    envelope: self.envelope(envelope, &mut bytes),
+                    ruling: match ruling {
+                        Ruling::Refuse(_) => Ruling::Refuse(&text),
+                        Ruling::Replace(_) => Ruling::Replace(&text),
+                    },
+                };
+                masked.write(out);
             }
             Input::Quarantined {
                 envelope,

@@ -189,7 +189,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         for gateway in self.bus.attached.values_mut() {
             for (shard, port) in (0..).zip(&mut gateway.ports) {
                 port.taken = false;
-                if let Some(position) = port.release_to.take() {
+                if let Some(position) = port.take_release() {
                     gateway.link.to_backend(shard).release_to(position);
                 }
             }

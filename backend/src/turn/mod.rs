@@ -17,6 +17,7 @@
 pub mod careful;
 mod commit;
 mod first_answers;
+pub mod held;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 
 use self::careful::Careful;
 use self::first_answers::FirstAnswers;
+use self::held::Moderation;
 use self::timing::Timing;
 use crate::admission::{self, Admission, Sight};
 use crate::app::command::{HttpAnswer, Refusal};
@@ -114,6 +116,7 @@ pub struct Turn<S, G: Gateways, C> {
     busy_since_us: Option<u64>,
     door: TurnDoor,
     journal: Option<Journal>,
+    moderation: Option<Moderation>,
     limits: TurnLimits,
     out: Output,
     copy: RecordCopy,
@@ -162,6 +165,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             store,
             door,
             journal: None,
+            moderation: None,
             out: Output::default(),
             copy: RecordCopy::with_room(limits.record_bytes_max),
             limits,
@@ -225,7 +229,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
 
     /// Whether something came that a sleeping turn would miss: asked between announcing the sleep and sleeping.
     pub fn has_input(&mut self) -> bool {
-        !self.door.requests.is_empty() || (self.retry.is_none() && self.bus.has_input())
+        let answered = self.moderation.as_ref().is_some_and(Moderation::has_answer);
+        !self.door.requests.is_empty()
+            || (self.retry.is_none() && (answered || self.bus.has_input()))
     }
 
     /// One turn. `seed` is fresh randomness; with `now_us` and the inputs it is all that decides.
@@ -368,6 +374,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         } else {
             self.engine.next_retention_us()
         };
+        let held_us = self.moderation.as_ref().map_or(u64::MAX, |moderation| {
+            moderation.wake_at_us(now_us + ROOM_LOOK_US)
+        });
         let wake_at_us = self
             .engine
             .next_tick_us()
@@ -375,6 +384,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .min(news_us)
             .min(live_us)
             .min(room_us)
+            .min(held_us)
             .min(self.admission.next_us());
         Stepped::Idle { wake_at_us }
     }
@@ -446,8 +456,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         self.ready = false;
         self.show(now_us);
         if self.retry.is_none() {
-            self.begun = false;
-            self.apply(&Input::Stop, now_us, seed)
+            (self.begun, self.inputs, self.lookups) = (false, 0, 0);
+            self.settle_held(None, now_us, seed)
+                .and_then(|()| self.apply(&Input::Stop, now_us, seed))
                 .map_err(|error| error.to_string())?;
             if self.commit(now_us).is_none() {
                 self.publish_and_release();

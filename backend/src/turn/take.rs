@@ -3,8 +3,9 @@
 
 use shm_bus::{Read, RecordHeader};
 
+use super::Turn;
 use super::careful::{Verdict, content};
-use super::{Turn, http_input};
+use super::held::ruled;
 use crate::bus::cold::ColdReader;
 use crate::bus::decode::{ANSWER_BYTES_MAX, answer_bytes, decode, is_let_in};
 use crate::bus::link::{Gateways, Link};
@@ -16,7 +17,8 @@ const HTTP_PER_TURN_MAX: usize = 256;
 
 /// What a look at one ring gave.
 enum Taken {
-    Record(RecordHeader),
+    /// With where it begins.
+    Record(RecordHeader, u64),
     Skipped,
     Nothing,
 }
@@ -33,8 +35,10 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         if !self.careful.is_on() {
             self.take_http(HTTP_PER_TURN_MAX, now_us, seed)?;
         }
+        self.take_held(now_us, seed)?;
         self.take_rings(now_us, seed)?;
         while let Some(gateway) = self.bus.next_gone() {
+            self.settle_held(Some(gateway), now_us, seed)?;
             self.careful.before_other();
             tracing::info!(
                 gateway = format!("{gateway:016x}"),
@@ -58,7 +62,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     }
 
     /// Whether the turn has enough.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let inputs_max = if self.careful.is_on() {
             1
         } else {
@@ -111,8 +115,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             match self.take_record(instance, shard) {
                 Taken::Nothing => return Ok(false),
                 Taken::Skipped => {}
-                Taken::Record(header) => {
-                    self.apply_record(instance, shard, &header, now_us, seed)?
+                Taken::Record(header, start) => {
+                    self.apply_record(instance, shard, (&header, start), now_us, seed)?;
                 }
             }
         }
@@ -131,6 +135,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             return Taken::Nothing;
         }
         let consumer = gateway.link.to_backend(shard);
+        let start = consumer.position().get();
         match consumer.next(&mut self.copy) {
             Read::Empty => {
                 port.read_to_end = dead;
@@ -161,7 +166,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                 if !dead {
                     port.reserved_bytes += answer_bytes(&header, self.copy.payload());
                 }
-                Taken::Record(header)
+                Taken::Record(header, start)
             }
         }
     }
@@ -170,7 +175,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         &mut self,
         instance: u64,
         shard: u16,
-        header: &RecordHeader,
+        (header, start): (&RecordHeader, u64),
         now_us: u64,
         seed: u64,
     ) -> Result<(), StoreError> {
@@ -215,7 +220,15 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
                     )
                 }
                 (Verdict::Quarantine { .. }, _) => Ok(()),
-                (Verdict::Apply, _) => self.apply(&input, now_us, seed),
+                (Verdict::Apply, _) => {
+                    match self.hold(&input, (header, copy.payload()), (start, position), now_us) {
+                        Some(verdict) => self.apply(&ruled(input, &verdict), now_us, seed),
+                        None => {
+                            self.inputs += 1;
+                            Ok(())
+                        }
+                    }
+                }
             },
         };
         self.copy = copy;
@@ -230,10 +243,9 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             let Ok(request) = self.door.requests.try_recv() else {
                 break;
             };
-            let ticket = self.asked.len();
-            self.asked.push(Some(request.answer));
-            self.careful.before_other();
-            self.apply(&http_input(ticket, request.command), now_us, seed)?;
+            if let Some((request, verdict)) = self.hold_request(request, now_us) {
+                self.apply_ruled(request, verdict, now_us, seed)?;
+            }
         }
         Ok(())
     }

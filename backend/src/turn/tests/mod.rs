@@ -3,6 +3,7 @@
 mod chat;
 mod delivery;
 mod failures;
+mod moderation;
 mod reconnects;
 mod replay;
 mod restarts;

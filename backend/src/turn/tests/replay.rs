@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use tidegate_protocol::{Id, fb, message};
 
+use super::moderation::moderate;
 use super::stage::{Stage, actor, agent_row, close_command, id};
 use crate::app::command::HttpCommand;
+use crate::config::ModerationDefault;
 use crate::engine::kinds::{AgentStatus, Role};
 use crate::journal::tamper::change_turns;
 use crate::journal::{JournalBounds, Replay, ReplayError, Replayed, files};
 use crate::store::CommitError;
 use crate::store::dump::{Dump, dump};
 use crate::store::open::Place;
+use crate::workers::Verdict;
 
 fn dump_of(database: &Path) -> Dump {
     let place = Place {
@@ -363,6 +366,33 @@ fn a_masked_journal_holds_no_text_and_replays_to_the_same_shape() {
         differing.iter().all(|table| with_texts.contains(table)),
         "{differing:?}"
     );
+}
+
+#[test]
+fn what_a_moderator_ruled_is_in_the_journal_and_a_replay_asks_nobody() {
+    let mut stage = Stage::journalled(false);
+    let double = moderate(&mut stage, ModerationDefault::Allow);
+    let visitor = stage.visitor(1, 11);
+    stage.enter(&visitor);
+    let rulings = [
+        ("hello", Verdict::Allow),
+        ("rude", Verdict::Refuse("be polite".into())),
+        (
+            "my card is 1234",
+            Verdict::Replace("my card is ****".into()),
+        ),
+    ];
+    for (n, (text, verdict)) in [1, 2, 2].into_iter().zip(rulings) {
+        stage.send(&visitor, n, Id::ABSENT, text);
+        stage.settle();
+        double.answer(text, verdict);
+        stage.settle();
+    }
+    stage.send(&visitor, 3, Id::ABSENT, "nobody looks at this one");
+    stage.pass(1_000);
+    assert_eq!(stage.ledger().total().accepted, 3);
+    stage.stop();
+    stage.replays_to_itself("fresh.db");
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! What a moderator is asked and answers, byte by byte. Little-endian; the record's header (48 bytes, shm-bus) says
+//! what it is and to which question it belongs.
+//!
+//! ```text
+//! question: record of kind 1, in `to_backend` of the worker's bus
+//!   header   trace: the question's number, growing   principal: who wrote the text
+//!   payload  0   conversation u128; 0: one is begun
+//!            16  text_bytes u32
+//!            20  reserved u32, 0
+//!            24  text, UTF-8, at most 16,384 bytes
+//!
+//! answer: record of kind 2, in `to_gateway`
+//!   header   trace: the question's number   slot, shard, generation, principal: 0
+//!   payload  0   verdict u8: 0 allow, 1 refuse, 2 replace
+//!            1   reserved, three times 0
+//!            4   text_bytes u32
+//!            8   text, UTF-8: nothing, the reason that the visitor reads, or what is sent instead
+//! ```
+//!
+//! Anything else counts as no answer.
+
+use tidegate_protocol::{Id, limits};
+
+/// What both sides mean by these records: a worker takes the seat for it.
+pub const WORKER_PROTOCOL: u32 = 1;
+/// A question's record kind.
+pub const QUESTION: u16 = 1;
+/// An answer's record kind.
+pub const ANSWER: u16 = 2;
+/// Of a reason, so much is told.
+pub const REASON_BYTES_MAX: usize = 256;
+
+const QUESTION_HEAD_BYTES: usize = 24;
+const ANSWER_HEAD_BYTES: usize = 8;
+
+/// What is to become of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sent.
+    Allow,
+    /// It is not, and its sender reads why.
+    Refuse(String),
+    /// This is sent instead.
+    Replace(String),
+}
+
+/// Bytes of a question's payload.
+#[must_use]
+pub const fn question_bytes(text: &str) -> usize {
+    QUESTION_HEAD_BYTES + text.len()
+}
+
+/// Fills a question's payload.
+///
+/// # Panics
+/// If it is not [`question_bytes`] long.
+pub fn write_question(conversation: Id, text: &str, payload: &mut [u8]) {
+    let (head, body) = payload.split_at_mut(QUESTION_HEAD_BYTES);
+    let bytes = u32::try_from(text.len()).expect("invariant: a text is bounded by its envelope");
+    head[..16].copy_from_slice(&conversation.0.to_le_bytes());
+    head[16..20].copy_from_slice(&bytes.to_le_bytes());
+    head[20..].fill(0);
+    body.copy_from_slice(text.as_bytes());
+}
+
+/// What an answer's payload says; `None`: nothing that is defined.
+#[must_use]
+pub fn read_answer(payload: &[u8]) -> Option<Verdict> {
+    let (head, body) = payload.split_at_checked(ANSWER_HEAD_BYTES)?;
+    let bytes = u32::from_le_bytes(*head[4..].first_chunk()?) as usize;
+    let text = std::str::from_utf8(body.get(..bytes)?).ok()?;
+    match head[0] {
+        0 => Some(Verdict::Allow),
+        1 => {
+            let end = text.floor_char_boundary(text.len().min(REASON_BYTES_MAX));
+            Some(Verdict::Refuse(text[..end].to_owned()))
+        }
+        2 if !text.trim().is_empty() && text.len() <= limits::MESSAGE_TEXT_BYTES_MAX => {
+            Some(Verdict::Replace(text.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(verdict: u8, text_bytes: u32, text: &[u8]) -> Option<Verdict> {
+        let mut payload = vec![verdict, 0, 0, 0];
+        payload.extend_from_slice(&text_bytes.to_le_bytes());
+        payload.extend_from_slice(text);
+        read_answer(&payload)
+    }
+
+    #[test]
+    fn an_answer_is_one_of_three_and_anything_else_is_none() {
+        assert_eq!(answer(0, 0, b""), Some(Verdict::Allow));
+        assert_eq!(answer(1, 3, b"why"), Some(Verdict::Refuse("why".into())));
+        assert_eq!(
+            answer(2, 6, "你好".as_bytes()),
+            Some(Verdict::Replace("你好".into()))
+        );
+        assert_eq!(answer(2, 2, b"  "), None, "nothing that shows");
+        assert_eq!(answer(2, 20_000, &[b'x'; 20_000]), None, "too long");
+        assert_eq!(answer(3, 0, b""), None, "no such verdict");
+        assert_eq!(answer(2, 9, b"short"), None, "beyond the record");
+        assert_eq!(answer(2, 2, &[0xff, 0xfe]), None, "no UTF-8");
+        assert_eq!(read_answer(&[0; 7]), None);
+        let long = "好".repeat(200);
+        let Some(Verdict::Refuse(cut)) = answer(1, 600, long.as_bytes()) else {
+            panic!("a long reason is cut");
+        };
+        assert!(cut.len() <= REASON_BYTES_MAX && long.starts_with(&cut));
+    }
+
+    #[test]
+    fn a_question_has_its_parts_where_the_table_says() {
+        let mut payload = vec![0xaa; question_bytes("hi")];
+        write_question(Id(0x0102), "hi", &mut payload);
+        assert_eq!(payload[..3], [2, 1, 0]);
+        assert_eq!(payload[16..], [2, 0, 0, 0, 0, 0, 0, 0, b'h', b'i']);
+    }
+}

@@ -1,0 +1,178 @@
+//! The desk and a moderation worker, which is a process of its own: the example of shm-bus, run by this test again.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shm_bus::{BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader};
+use tidegate_backend::workers::question::{ANSWER, WORKER_PROTOCOL};
+use tidegate_backend::workers::{Desk, Moderator, Verdict};
+use tidegate_protocol::Id;
+
+#[path = "../../shm-bus/examples/moderation_worker.rs"]
+#[allow(dead_code, reason = "its main is that of the example")]
+mod example;
+
+/// Names the worker's directory to this program, when it is to be the worker.
+const DIRECTORY: &str = "TIDEGATE_TEST_WORKER";
+
+/// No step waits longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_worker_process() {
+    if let Ok(directory) = std::env::var(DIRECTORY) {
+        example::serve(&directory).expect("it serves until it is killed");
+    }
+}
+
+struct Worker(Child);
+
+impl Worker {
+    fn start(directory: &Path) -> Self {
+        let program = std::env::current_exe().expect("this test's own file");
+        let child = Command::new(program)
+            .args(["--exact", "the_worker_process"])
+            .env(DIRECTORY, directory)
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.expect("it starts"))
+    }
+}
+
+impl Drop for Worker {
+    /// SIGKILL.
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn ask(desk: &mut Desk, number: u64, text: &str) -> Verdict {
+    assert!(desk.ask(number, Id(7), Id(8), text), "a worker is there");
+    let (answered, verdict) = eventually("the answer", || desk.answer());
+    assert_eq!(answered, number);
+    verdict
+}
+
+#[test]
+fn a_worker_answers_is_killed_and_its_successor_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bus = directory.path().join("moderation");
+    let mut desk = Desk::start(&bus, Arc::new(|| {})).expect("a desk");
+    assert!(!desk.ask(1, Id(7), Id(8), "hello"), "nobody is there yet");
+
+    let worker = Worker::start(&bus);
+    eventually("a worker", || desk.has_worker().then_some(()));
+    assert_eq!(ask(&mut desk, 2, "hello"), Verdict::Allow);
+    assert_eq!(
+        ask(&mut desk, 3, "a forbidden word"),
+        Verdict::Refuse("not in this shop".into())
+    );
+    assert_eq!(
+        ask(&mut desk, 4, "a secret word"),
+        Verdict::Replace("a ****** word".into())
+    );
+    let long = "长".repeat(5_000);
+    assert_eq!(ask(&mut desk, 5, &long), Verdict::Allow);
+
+    drop(worker);
+    eventually("its death to be seen", || {
+        (!desk.has_worker()).then_some(())
+    });
+    assert!(!desk.ask(6, Id(7), Id(8), "hello"), "it gets the default");
+
+    let _successor = Worker::start(&bus);
+    eventually("a successor", || desk.has_worker().then_some(()));
+    for number in 7..200 {
+        assert_eq!(ask(&mut desk, number, "still there?"), Verdict::Allow);
+    }
+}
+
+#[test]
+fn a_question_that_a_dead_worker_left_is_answered_by_its_successor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bus_path = directory.path().join("moderation");
+    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
+    let bus = BusDirectory::open_or_create(&bus_path).expect("a bus");
+    let mut seat = BackendSeat::take_for(&bus, WORKER_PROTOCOL).expect("the seat");
+    let instance = seat
+        .discover()
+        .expect("readable")
+        .pop()
+        .expect("the desk's");
+    let ports = seat.attach(instance).expect("it attaches");
+    eventually("the worker", || desk.has_worker().then_some(()));
+    assert!(desk.ask(1, Id(7), Id(8), "a forbidden word"));
+    drop((ports, seat));
+    let _successor = Worker::start(&bus_path);
+    let answer = eventually("the answer", || desk.answer());
+    assert_eq!(answer, (1, Verdict::Refuse("not in this shop".into())));
+}
+
+#[test]
+fn a_worker_that_answers_garbage_is_not_believed_and_hurts_nobody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bus_path = directory.path().join("moderation");
+    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
+    let bus = BusDirectory::open_or_create(&bus_path).expect("a bus");
+    let mut seat = BackendSeat::take_for(&bus, WORKER_PROTOCOL).expect("the seat");
+    let instance = seat
+        .discover()
+        .expect("readable")
+        .pop()
+        .expect("the desk's");
+    let mut asker = seat.attach(instance).expect("it attaches");
+    eventually("the worker", || desk.has_worker().then_some(()));
+    assert!(desk.ask(1, Id(7), Id(8), "hello"));
+    let ports = &mut asker.shards[0];
+    let mut copy = RecordCopy::default();
+    let question = eventually("the question", || match ports.to_backend.next(&mut copy) {
+        Read::Record(header) => Some(header),
+        _ => None,
+    });
+    assert_eq!((question.trace, question.principal), (1, 7));
+    assert_eq!(&copy.payload()[24..], b"hello");
+
+    let mut answer = |kind: u16, trace: u64, payload: &[u8]| {
+        let Ok(Claimed::Claimed(mut claim)) = ports.to_gateway.claim(payload.len()) else {
+            panic!("there is room");
+        };
+        claim.payload_mut().copy_from_slice(payload);
+        claim.commit(RecordHeader {
+            kind,
+            trace,
+            ..RecordHeader::default()
+        });
+        ports.to_gateway.ring();
+    };
+    answer(77, 1, &[0; 8]);
+    answer(ANSWER, 1, &[]);
+    answer(ANSWER, 1, &[9; 8]);
+    answer(ANSWER, 1, &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    answer(ANSWER, 1, &[2, 0, 0, 0, 1, 0, 0, 0, 0xc3]);
+    answer(ANSWER, 4_711, &[0; 8]);
+    answer(ANSWER, 1, &[0; 8]);
+    // The turn knows of no question 4711; the desk passes on what has the form of an answer.
+    assert_eq!(
+        eventually("an answer", || desk.answer()),
+        (4_711, Verdict::Allow)
+    );
+    assert_eq!(
+        eventually("an answer", || desk.answer()),
+        (1, Verdict::Allow)
+    );
+    assert!(!desk.has_answer());
+}
