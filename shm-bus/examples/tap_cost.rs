@@ -112,10 +112,12 @@ fn round(path: &str, taps: usize) -> Result<(f64, u64, u64), Box<dyn Error>> {
 fn watch(mut gateway: ObservedGateway, ended: &AtomicBool) -> (u64, u64) {
     let tap = &mut gateway.shards[0].to_backend;
     let (mut copy, mut seen) = (RecordCopy::default(), 0);
-    while !ended.load(Ordering::Relaxed) {
+    loop {
+        let ended = ended.load(Ordering::Relaxed);
         match tap.next(&mut copy) {
             Tapped::Record(_) => seen += 1,
             Tapped::Lapped { .. } => {}
+            Tapped::Empty if ended => break,
             Tapped::Empty => thread::sleep(NAP),
         }
     }

@@ -61,6 +61,15 @@ fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
+/// Waits until the recorder has written down who is there: from then on it misses nothing.
+fn await_recorder(file: &Path) {
+    const HEADER_BYTES: u64 = 48;
+    eventually("the gateway's entry", || {
+        let stat = std::fs::metadata(file).ok()?;
+        (stat.len() > HEADER_BYTES).then_some(())
+    });
+}
+
 fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["kind"] == kind).collect()
 }
@@ -106,8 +115,9 @@ fn a_tap_shows_who_said_what_to_whom_and_texts_only_where_asked_for() {
         (&answer["connection"], &answer["conversation"]),
         (&send["connection"], &Value::from(chat.as_str()))
     );
-    let opened = of_kind(&masked.lines(), "opened").len();
-    assert_eq!(opened, 2);
+    eventually("both of them", || {
+        (of_kind(&masked.lines(), "opened").len() == 2).then_some(())
+    });
     let text = masked.text();
     assert!(!text.contains("parcel"), "{text}");
     assert!(
@@ -115,7 +125,10 @@ fn a_tap_shows_who_said_what_to_whom_and_texts_only_where_asked_for() {
         "no token is ever shown"
     );
 
-    let shown = bodies.lines();
+    let shown = eventually("the text", || {
+        let lines = bodies.lines();
+        (!of_kind(&lines, "send").is_empty()).then_some(lines)
+    });
     assert_eq!(
         of_kind(&shown, "send")[0]["envelope"]["text"],
         "where is my parcel"
@@ -128,8 +141,7 @@ fn a_tap_shows_who_said_what_to_whom_and_texts_only_where_asked_for() {
         &["bus", "record", "kept.tgr"],
         &path.join("said"),
     );
-    eventually("the file", || path.join("kept.tgr").exists().then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    await_recorder(&path.join("kept.tgr"));
     visitor.say("one more", Some(&chat));
     drop(other);
     eventually("the record", || {
@@ -187,8 +199,7 @@ fn a_recording_comes_again_as_fresh_visitors_and_into_a_backend_of_its_own() {
         &["bus", "record", "kept.tgr", "--bodies"],
         &path.join("said"),
     );
-    eventually("the file", || path.join("kept.tgr").exists().then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    await_recorder(&path.join("kept.tgr"));
     let mut first = Person::visitor(&stage, "00000000000000a1");
     let mut second = Person::visitor(&stage, "00000000000000a2");
     let chat = conversation(&first.say("one", None));
@@ -304,6 +315,9 @@ fn in_a_terminal_the_table_is_drawn_again_and_again_until_q_and_the_terminal_is_
     use std::io::Write as _;
     let stage = Stage::start();
     let program = env!("CARGO_BIN_EXE_tidegate");
+    let screen = stage.directory.path().join("screen");
+    let shown =
+        || String::from_utf8_lossy(&std::fs::read(&screen).unwrap_or_default()).into_owned();
     // script(1) of util-linux is the terminal.
     let mut terminal = Command::new("script")
         .args([
@@ -314,21 +328,21 @@ fn in_a_terminal_the_table_is_drawn_again_and_again_until_q_and_the_terminal_is_
         .current_dir(stage.directory.path())
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(std::fs::File::create(&screen).expect("ours"))
         .spawn()
         .expect("script of util-linux");
     let mut keys = terminal.stdin.take().expect("a pipe");
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    eventually("the table, again and again", || {
+        (shown().matches("heartbeat").count() > 5).then_some(())
+    });
     keys.write_all(b"xq").expect("it listens");
     keys.flush().expect("it listens");
     eventually("the end", || terminal.try_wait().expect("waits"));
-    let output = terminal.wait_with_output().expect("it ended");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = shown();
     let (table, after) = text
         .rsplit_once("\u{1b}[?1049l")
         .expect("it leaves the other screen");
     assert!(table.starts_with("\u{1b}[?1049h"), "{text}");
-    assert!(table.matches("heartbeat").count() > 5, "{text}");
     assert!(
         table.contains("to_backend") && table.contains("q ends"),
         "{text}"
