@@ -15,5 +15,6 @@ pub mod store;
 pub mod turn;
 pub mod workers;
 
+pub use app::pages::run_pages;
 pub use app::run::{Shutdown, StartError, run};
 pub use config::Config;

@@ -43,9 +43,14 @@ int main(int count, char **arguments) {
                    (const char *)record.payload);
             fflush(stdout);
             // Answer, wake, and only then give the room back: after a crash the record would be read again.
-            while ((code = tidegate_bus_send(bus, record.gateway, record.ring, &record.header, record.payload,
-                                             record.payload_bytes)) == TIDEGATE_BUS_FULL)
-                thrd_sleep(&(struct timespec){.tv_nsec = 1000000}, NULL); // nobody rings when a gateway makes room
+            // Nobody rings when a gateway makes room; one that does not read for a second is dead or stopped.
+            for (int tries = 0; tries < 1000; tries++) {
+                code = tidegate_bus_send(bus, record.gateway, record.ring, &record.header, record.payload,
+                                         record.payload_bytes);
+                if (code != TIDEGATE_BUS_FULL)
+                    break;
+                thrd_sleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            }
             if (code >= 0)
                 code = tidegate_bus_ring(bus, record.gateway, record.ring);
             if (code >= 0 || code == TIDEGATE_BUS_GONE) // it died meanwhile: what it sent still counts

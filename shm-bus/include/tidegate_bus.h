@@ -288,7 +288,8 @@ int32_t tidegate_bus_admit(struct tidegate_bus *bus,
 int32_t tidegate_bus_exit_on_truncation(void);
 
 // Observes the bus in this directory, which must be there: all that is published from now on, in every ring of every
-// gateway, in the order of each ring. The memory is mapped read-only: nobody on the bus notices.
+// gateway, in the order of each ring. A gateway that comes is found within 100 ms; what it published before counts as
+// missed. The memory is mapped read-only: nobody on the bus notices.
 //
 // `*tap` is the caller's, to be given to tidegate_bus_tap_free; NULL on an error.
 //

@@ -5,4 +5,5 @@ pub use crate::engine::command;
 pub mod handle;
 pub mod live_view;
 mod pace;
+pub mod pages;
 pub mod run;

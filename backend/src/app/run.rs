@@ -124,7 +124,7 @@ impl Shutdown {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn serves(&self, wake: Wake, address: SocketAddr) {
+    pub(super) fn serves(&self, wake: Wake, address: SocketAddr) {
         *self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         *self.0.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         self.0.became_ready.notify_all();

@@ -8,6 +8,7 @@ mod check_config;
 mod data_dir;
 mod gateway;
 mod ledger;
+mod pages;
 mod process;
 mod replay;
 mod signals;
@@ -48,6 +49,9 @@ enum Command {
     Gateway(Box<gateway::GatewayArguments>),
     /// The backend process (`up` starts it), or its journal applied again
     Backend(backend::BackendArguments),
+    /// Pages and tokens while the backend is another program (`up --no-backend` starts it)
+    #[command(hide = true)]
+    Pages,
     /// Explain every mistake in the settings
     CheckConfig(check_config::CheckConfigArguments),
     /// Make a token for a visitor or an agent
@@ -111,6 +115,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Gateway(wish) => return gateway::run(settings, wish),
         Command::Backend(wish) => return backend::run(settings, wish),
+        Command::Pages => return pages::run(settings),
     }
     Ok(ExitCode::SUCCESS)
 }

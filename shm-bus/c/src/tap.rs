@@ -28,7 +28,7 @@ pub struct BusTap {
     turn: (usize, usize),
     copy: RecordCopy,
     looked_at: Option<Instant>,
-    /// Of gateways that are gone.
+    /// Of gateways that are gone, and of those that came, before they were found.
     missed_bytes: u64,
 }
 
@@ -94,6 +94,7 @@ impl BusTap {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
+        let is_first_look = self.looked_at.is_none();
         self.looked_at = Some(Instant::now());
         let present = self.bus.segments()?;
         // One that was removed is let go of when all of it was seen.
@@ -108,6 +109,11 @@ impl BusTap {
                 && let Ok(gateway) = ObservedGateway::open(&self.bus, instance)
                 && !gateway.shards.is_empty()
             {
+                if !is_first_look {
+                    // What it published before it was found went by unseen.
+                    self.missed_bytes +=
+                        taps(&gateway).map(|tap| tap.position().get()).sum::<u64>();
+                }
                 self.gateways.push(gateway);
             }
         }
@@ -130,7 +136,8 @@ fn missed(gateway: &ObservedGateway) -> u64 {
 }
 
 /// Observes the bus in this directory, which must be there: all that is published from now on, in every ring of every
-/// gateway, in the order of each ring. The memory is mapped read-only: nobody on the bus notices.
+/// gateway, in the order of each ring. A gateway that comes is found within 100 ms; what it published before counts as
+/// missed. The memory is mapped read-only: nobody on the bus notices.
 ///
 /// `*tap` is the caller's, to be given to tidegate_bus_tap_free; NULL on an error.
 ///
@@ -147,7 +154,7 @@ pub unsafe extern "C" fn tidegate_bus_tap_open(
         *out = ptr::null_mut();
         let mut tap = BusTap {
             broken: false,
-            bus: BusDirectory::open(path?)?,
+            bus: BusDirectory::observe(path?)?,
             gateways: Vec::new(),
             turn: (0, 0),
             copy: RecordCopy::default(),

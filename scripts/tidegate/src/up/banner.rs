@@ -22,6 +22,8 @@ pub struct Started<'a> {
     pub first_agent: Option<(String, String)>,
     /// The user to name in advice on a later start.
     pub agent_user: &'a str,
+    /// The bus, where it is left to a backend of the reader's own.
+    pub free_bus: Option<&'a Path>,
     /// Whether the reader is a terminal.
     pub colours: bool,
 }
@@ -39,8 +41,11 @@ pub fn banner(started: &Started<'_>) -> String {
         let _infallible = writeln!(text, "  {label:<15} {value}");
     };
     line("visitor page", &format!("http://{host}:{port}/"));
-    line("agent console", &format!("http://{host}:{port}/agent/"));
+    if started.free_bus.is_none() {
+        line("agent console", &format!("http://{host}:{port}/agent/"));
+    }
     match &started.first_agent {
+        _ if started.free_bus.is_some() => {}
         Some((user, password)) => {
             line(
                 "",
@@ -55,7 +60,13 @@ pub fn banner(started: &Started<'_>) -> String {
             ),
         ),
     }
-    line("admin", &format!("http://{host}:{port}/admin/"));
+    match started.free_bus {
+        Some(bus) => {
+            line("bus", &format!("{}   (no backend: yours)", bus.display()));
+            line("try", "python3 shm-bus/examples/echo_backend.py");
+        }
+        None => line("admin", &format!("http://{host}:{port}/admin/")),
+    }
     let gateways = started
         .metrics
         .map(|address| format!("   http://{address}/metrics"))
@@ -122,8 +133,28 @@ mod tests {
             data_dir: Path::new("/srv/my chat"),
             first_agent,
             agent_user: "demo",
+            free_bus: None,
             colours: false,
         })
+    }
+
+    #[test]
+    fn without_a_backend_the_bus_is_shown_and_no_console_that_nobody_serves() {
+        let text = banner(&Started {
+            http: "127.0.0.1:8600".parse().expect("an address"),
+            metrics: None,
+            lan: &[],
+            data_dir: Path::new("/srv/chat"),
+            first_agent: Some(("demo".to_owned(), "abcd".to_owned())),
+            agent_user: "demo",
+            free_bus: Some(Path::new("/dev/shm/my-bus")),
+            colours: false,
+        });
+        assert!(text.contains("/dev/shm/my-bus"), "{text}");
+        assert!(
+            !text.contains("/agent/") && !text.contains("/admin/") && !text.contains("abcd"),
+            "{text}"
+        );
     }
 
     #[test]

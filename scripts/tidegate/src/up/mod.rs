@@ -69,6 +69,9 @@ pub struct UpArguments {
     /// Mask in it what people write
     #[arg(long)]
     journal_masked: bool,
+    /// Leave the bus to a backend of your own; pages and visitors' tokens are served, nothing else (shm-bus/README.md)
+    #[arg(long)]
+    no_backend: bool,
 }
 
 /// Runs until told to stop; the exit code is the first child's that could not go on, else 0.
@@ -85,6 +88,8 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
         settings.backend.journal_file = std::path::absolute(directory)?.join("journal");
     }
     settings.backend.journal_masked |= arguments.journal_masked;
+    // Nobody could log in: the first start with a backend makes the agent, and shows the password.
+    settings.up.demo_agent &= !arguments.no_backend;
     let sockets = Sockets::bind(&mut settings, arguments)?;
     allow_own_origins(&mut settings, &lan);
 
@@ -100,6 +105,11 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
         resolved,
         sockets,
         backend: None,
+        backend_command: if arguments.no_backend {
+            "pages"
+        } else {
+            "backend"
+        },
         gateways: Vec::new(),
         predecessors: Vec::new(),
         leaving: Vec::new(),
@@ -120,6 +130,7 @@ pub fn run(mut settings: Settings, arguments: &UpArguments, told: &Receiver<Told
             data_dir: &settings.data_dir,
             first_agent,
             agent_user: data_dir::DEMO_AGENT,
+            free_bus: arguments.no_backend.then_some(&*settings.bus_dir),
             colours: std::io::stdout().is_terminal(),
         })
     );
@@ -218,6 +229,8 @@ struct Fleet {
     resolved: PathBuf,
     sockets: Sockets,
     backend: Option<Supervised>,
+    /// What stands in its place: `backend`, or `pages` where the bus is left to another program.
+    backend_command: &'static str,
     gateways: Vec<Supervised>,
     /// Gateways whose successors are being started.
     predecessors: Vec<Supervised>,
@@ -234,8 +247,8 @@ struct Fleet {
 impl Fleet {
     fn start(&mut self, gateways: usize) -> Result<()> {
         self.backend = Some(Supervised::start(self.plan(
-            "backend".to_owned(),
-            "backend",
+            self.backend_command.to_owned(),
+            self.backend_command,
             self.sockets.for_backend(),
         ))?);
         self.start_gateways(gateways)
@@ -351,7 +364,12 @@ fn wait_until_ready(
         reachable(settings.backend.http_listen),
         reachable(settings.gateway.listen),
     );
-    while !(ready::is_ready(http, "/readyz") && ready::is_ready(gateway, "/healthz")) {
+    // Without a turn there is none that could be ready.
+    let sign = match fleet.backend_command {
+        "pages" => "/healthz",
+        _ => "/readyz",
+    };
+    while !(ready::is_ready(http, sign) && ready::is_ready(gateway, "/healthz")) {
         if let Some(status) = fleet.look()? {
             stop_all(fleet, settings)?;
             return Ok(Some(exit_code(status)));
