@@ -198,11 +198,12 @@ export class Tidegate {
     }
     if (this.box.welcomed(this.link.number, welcome) === 'renew') return this.link.restart();
     const { number } = this.link;
+    const again = this.link.phase === 'open';
     this.link.welcomed(welcome.heartbeat_ms);
     this.emitter.emit('welcome', welcome);
     for (const { state } of states) this.emitter.emit('conversation', state);
     if (number !== this.link.number) return undefined; // a listener stopped us
-    this.streams.welcomed(states);
+    if (this.streams.welcomed(states, again) === 'resume') return this.link.restart();
     this.commands.welcomed();
     return this.pump();
   }

@@ -89,8 +89,14 @@ export class Streams {
     for (const stream of this.streams.values()) this.clearGap(stream);
   }
 
-  welcomed(conversations) {
+  /**
+   * `again`: on a connection that was open, because the server was started anew. Such a Welcome does not know our
+   * cursors: it goes on behind our side's mark, which another device of ours, or who had the conversation before, may
+   * have raised beyond what we hold. 'resume': then connect again, with cursors.
+   */
+  welcomed(conversations, again) {
     this.live = true;
+    let lacks = false;
     for (const stream of this.streams.values()) stream.unresumed = true;
     for (const { state, recovered } of conversations) {
       const stream = this.touch(state.conversation);
@@ -101,11 +107,16 @@ export class Streams {
       stream.held.clear();
       if (reset) Object.assign(stream, { delivered: 0, read: 0, own: new Map() });
       this.marksOf(stream, state);
-      if (recovered && !reset) this.recovered(stream, state.seq);
-      else this.unrecovered(stream, state.seq, reset);
+      if (recovered && !reset) {
+        this.recovered(stream, state.seq);
+        if (again && stream.holds() < stream.ackedDelivered) lacks = true;
+      } else {
+        this.unrecovered(stream, state.seq, reset);
+      }
       stream.fresh = false;
       this.markDelivered(stream);
     }
+    return lacks ? 'resume' : '';
   }
 
   welcomeLate(stream, state) {

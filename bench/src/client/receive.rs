@@ -244,6 +244,7 @@ impl Client {
             self.restart(now_us, exchange);
             return;
         }
+        let again = self.link.phase == Phase::Open;
         self.link
             .welcomed(now_us, welcome.heartbeat_ms(), &mut self.random);
         let side = if role == fb::Role::Visitor {
@@ -251,7 +252,7 @@ impl Client {
         } else {
             fb::Side::Agent
         };
-        self.streams.welcomed(side);
+        self.streams.welcomed(side, again);
         for resumed in welcome.conversations().into_iter().flatten() {
             if let Some(state) = resumed.state() {
                 let told = state_of(&state);

@@ -154,6 +154,8 @@ pub(super) struct Streams {
     flushed_at_us: u64,
     side: fb::Side,
     live: bool,
+    /// The newest Welcome answers no Hello: it does not know our cursors.
+    again: bool,
     /// A gap wants a resume: connect again.
     pub(super) wants_resume: bool,
 }
@@ -219,9 +221,11 @@ impl Streams {
     }
 
     /// A Welcome came; [`resumed`](Self::resumed) follows for each conversation that it names.
-    pub(super) fn welcomed(&mut self, side: fb::Side) {
+    /// `again`: on a connection that was open, because the server was started anew.
+    pub(super) fn welcomed(&mut self, side: fb::Side, again: bool) {
         self.live = true;
         self.side = side;
+        self.again = again;
         for stream in &mut self.streams {
             stream.unresumed = true;
         }
@@ -257,6 +261,9 @@ impl Streams {
         }
         if recovered && !reset {
             stream.recovered(seq);
+            // It goes on behind our side's mark, which another device of ours, or who had the conversation before, may
+            // have raised beyond what we hold.
+            self.wants_resume |= self.again && stream.holds() < stream.acked_delivered;
         } else {
             stream.unrecovered(seq, reset, events);
         }

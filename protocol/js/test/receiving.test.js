@@ -242,6 +242,29 @@ test('a conversation of somebody else is no reason to read its history', async (
   assert.equal(desk.events.conversation.length, 1);
 });
 
+test('a Welcome that knows no cursors and goes on behind what another device has is answered by a resume', async () => {
+  const { clock, server, agent } = world();
+  const conversation = server.begin(hex(5));
+  const desk = agent();
+  await clock.until(open(desk));
+  says(server, conversation)('m1');
+  await clock.until(() => conversation.marks.agent_delivered === 1);
+  const again = () => server.live()[0].push('welcome', {
+    ...desk.events.welcome[0], conversations: [{ state: server.state(conversation), recovered: true }],
+  });
+  again();
+  await clock.advance(1000);
+  assert.equal(server.sockets.length, 1, 'nothing is missing');
+  server.live()[0].mute = true;
+  says(server, conversation)('m2');
+  server.live()[0].mute = false;
+  conversation.marks.agent_delivered = 2; // by the other device
+  again();
+  await clock.until(() => desk.texts().length === 2, 2000);
+  assert.deepEqual(desk.texts(), ['m1', 'm2']);
+  assert.equal(server.sockets.length, 2);
+});
+
 test('a conversation that a full Welcome had no room for is not resumed in silence', async () => {
   const { clock, server, agent } = world();
   const conversation = server.begin(hex(5));

@@ -329,6 +329,32 @@ fn a_gap_that_does_not_fill_is_repaired_by_a_resume_from_the_cursor() {
 }
 
 #[test]
+fn a_welcome_that_knows_no_cursors_and_goes_on_behind_what_another_device_has_is_answered_by_a_resume()
+ {
+    let mut story = Story::welcomed(Codec::Flat, &[resumed(9, 2, true)]);
+    story.message(1);
+    story.message(2);
+    let goes_on_behind = |mark| {
+        let mut welcome = resumed(9, 5, true);
+        welcome.state.visitor_delivered = mark;
+        [welcome]
+    };
+    story.welcome(0, &goes_on_behind(2));
+    assert!(!story.events().contains(&Event::Disconnect));
+    story.welcome(0, &goes_on_behind(4));
+    assert!(story.events().contains(&Event::Disconnect));
+    story.said();
+    let hello = story.reconnect();
+    assert!(matches!(hello, Said::Hello { cursors, .. } if cursors == [(CHAT, 9, 2)]));
+    // The answer to that Hello goes on behind its cursors, whatever the marks are.
+    story.welcome(0, &goes_on_behind(4));
+    story.message(3);
+    let events = story.events();
+    assert_eq!(seqs(&events), [3]);
+    assert!(!events.contains(&Event::Disconnect));
+}
+
+#[test]
 fn what_is_not_recovered_is_told_and_not_claimed_until_it_is_held() {
     let mut story = Story::welcomed(Codec::Flat, &[resumed(9, 0, true)]);
     story.message(1);
