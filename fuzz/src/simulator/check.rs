@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_backend::engine::kinds::{Content, Role, Side, Status};
+use tidegate_backend::engine::kinds::{Content, Role, Side, Status, SystemEvent};
 use tidegate_backend::engine::rows::{MarksRow, MessageRow};
 use tidegate_backend::store::open::Place;
 use tidegate_backend::store::read::{Direction, PAGE_ROWS_MAX, Reader};
@@ -39,6 +39,7 @@ pub fn compare(
     at_most_once(oracle, &stored);
     one_open_conversation_a_visitor(oracle, &stored);
     within_capacity(oracle, &stored, capacities);
+    handed_on_at_most_as_often_as_asked(oracle, &stored);
     ledger_is_closed(oracle, sums(&stored), place, keeps_all)
 }
 
@@ -296,6 +297,21 @@ fn within_capacity(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>, capacitie
         if open > capacity as usize {
             oracle.fail(format!(
                 "{agent} has {open} conversations and room for {capacity}"
+            ));
+        }
+    }
+}
+
+/// A command takes effect once, or is refused and takes none.
+fn handed_on_at_most_as_often_as_asked(oracle: &mut Oracle, stored: &BTreeMap<Id, Stored>) {
+    for (id, conversation) in stored {
+        let (asked, refused) = oracle.transfers.get(id).copied().unwrap_or_default();
+        let events = conversation.messages.iter();
+        let found = events.filter(|(row, _)| row.system == SystemEvent::Transferred);
+        let found = found.count() as u64;
+        if found > asked - refused {
+            oracle.fail(format!(
+                "{id} was handed on {found} times; asked for {asked} times, refused {refused} times"
             ));
         }
     }

@@ -59,7 +59,7 @@ impl World {
         let second = self.dice.permille(self.plan.second_devices_permille);
         for _ in 0..=u8::from(second) {
             let least = self.plan.text_bytes_least;
-            let shares = second || side == Side::Agent;
+            let shares = second && side == Side::Visitor;
             let person = Person::new(principal, side, &token, least, shares, &mut self.dice);
             self.seat(Box::new(person));
         }
@@ -108,6 +108,7 @@ impl World {
                 Want::Connect => self.connect(client),
                 Want::Disconnect => self.seats[client].closing = true,
                 Want::Abort => self.abort(client),
+                Want::Mischief => self.strike_soon(),
             }
         }
     }

@@ -70,6 +70,15 @@ impl Menu {
         }
     }
 
+    /// This kind is on in any case, unless nothing goes wrong at all.
+    pub fn add(&mut self, fault: Fault) {
+        let is_new = self.kinds().all(|kind| kind != fault);
+        if is_new && !self.kinds.is_empty() {
+            let kind = KINDS.iter().copied().find(|kind| kind.0 == fault);
+            self.kinds.extend(kind);
+        }
+    }
+
     /// Until the next fault; `None`: nothing goes wrong in this run.
     pub fn pause_us(&self, dice: &mut Dice) -> Option<u64> {
         (!self.kinds.is_empty()).then(|| dice.between(1, 2 * self.every_us))

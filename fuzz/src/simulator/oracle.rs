@@ -32,6 +32,8 @@ pub struct Oracle {
     pub shown: BTreeMap<(Id, u64), Said>,
     /// By conversation and agent: they have it (`None`), or had it until its newest message was this one.
     assigned: BTreeMap<(Id, Id), Option<u64>>,
+    /// Commands to hand a conversation on, by conversation: asked, and of these refused.
+    pub transfers: BTreeMap<Id, (u64, u64)>,
     /// Backends that were started.
     pub backends: u64,
     /// Whose a conversation is.

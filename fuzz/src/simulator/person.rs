@@ -70,9 +70,9 @@ pub struct Person {
     pause_us: u64,
     /// When it learned that all was put right, µs.
     settled_us: Option<u64>,
-    /// Others acknowledge for the same side: a second device, or the agent who had the conversation before. A new backend
-    /// goes on from that, and the client has to ask for what it lacks itself.
-    shares_marks: bool,
+    /// A visitor's other device acknowledges for this one, too. A new backend goes on from that, and says no Welcome by which
+    /// a visitor's client could see it: it asks when something later comes.
+    has_two_devices: bool,
     /// Backends that there had been when it connected.
     backends: u64,
     /// When it was welcomed last, µs.
@@ -80,6 +80,8 @@ pub struct Person {
     last_words: bool,
     /// Commands without an answer, on the connection that it has.
     asked: BTreeSet<u64>,
+    /// Of these, which conversation shall be handed on.
+    handing_on: BTreeMap<u64, Id>,
     /// So many of a hundred doings are commands.
     commands_percent: u64,
     sends_left: u64,
@@ -96,7 +98,7 @@ impl Person {
         side: Side,
         token: &str,
         text_bytes_least: u64,
-        shares_marks: bool,
+        has_two_devices: bool,
         dice: &mut Dice,
     ) -> Self {
         let codec = if dice.permille(250) {
@@ -115,11 +117,12 @@ impl Person {
             act_at_us: 0,
             pause_us: dice.scale(5_000, PAUSE_US_MAX),
             settled_us: None,
-            shares_marks,
+            has_two_devices,
             backends: 0,
             welcomed_us: 0,
             last_words: false,
             asked: BTreeSet::new(),
+            handing_on: BTreeMap::new(),
             commands_percent: *dice.pick(&[8, 8, 40]),
             sends_left: dice.scale(1, 60),
             said: 0,
@@ -248,6 +251,15 @@ impl Person {
             .client
             .command(command, around.now_us, &mut self.exchange);
         self.asked.extend(asked);
+        if let (Some(request), fb::CommandOp::Transfer) = (asked, command.op) {
+            let conversation = command.conversation;
+            self.handing_on.insert(request, conversation);
+            let transfers = &mut around.oracle.transfers;
+            transfers.entry(conversation).or_default().0 += 1;
+        }
+        if asked.is_some() && command.op != fb::CommandOp::SetStatus {
+            around.wants.push(Want::Mischief);
+        }
     }
 
     fn any_mine(&self, dice: &mut Dice) -> Option<Id> {
@@ -286,8 +298,16 @@ impl Person {
             }
             Event::Done { request } => {
                 self.asked.remove(&request);
+                self.handing_on.remove(&request);
             }
             Event::NotDone { request, reason } => {
+                // In another state, or of an earlier backend: it may have been done.
+                let is_undone = reason.is_some_and(|reason| reason != fb::Reason::InvalidState);
+                let handing_on = self.handing_on.remove(&request);
+                if let Some(conversation) = handing_on.filter(|_| is_undone) {
+                    let transfers = &mut around.oracle.transfers;
+                    transfers.entry(conversation).or_default().1 += 1;
+                }
                 let settled_us = self.settled_us.unwrap_or(u64::MAX);
                 let since_us = settled_us.max(self.welcomed_us);
                 let is_late = self.client.phase() == Phase::Open
@@ -304,7 +324,7 @@ impl Person {
                 after,
             } => {
                 let was_announced = around.oracle.backends > self.backends;
-                if !(was_announced && self.shares_marks) {
+                if !(was_announced && self.has_two_devices) {
                     around.oracle.fail(format!(
                         "{} was not sent what follows {after} of {conversation}, and was sent later things",
                         self.principal

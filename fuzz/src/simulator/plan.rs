@@ -10,7 +10,7 @@ use tidegate_backend::turn::TurnLimits;
 
 use super::backend;
 use super::dice::Dice;
-use super::faults::Menu;
+use super::faults::{Fault, Menu};
 use super::gateway;
 
 /// 2026-11-21 12:00 UTC: where virtual time begins, µs.
@@ -47,10 +47,13 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn new(dice: &mut Dice) -> Self {
-        let menu = Menu::new(dice);
+        let mut menu = Menu::new(dice);
         let two_gateways = dice.permille(600);
         // Many talk at once, and long: a shard that stands still meanwhile finds its ring full.
-        let is_crowded = dice.permille(100);
+        let is_crowded = dice.permille(150);
+        if is_crowded {
+            menu.add(Fault::ShardStalls);
+        }
         let (visitors, capacity) = if is_crowded {
             ((8, 12), (4, 8))
         } else {
@@ -64,7 +67,7 @@ impl Plan {
         Self {
             gateways: if two_gateways { 2 } else { 1 },
             // All may come to the same shard.
-            gateway: gateway_sizes(dice, shards, if is_crowded { 40 } else { 20 }),
+            gateway: gateway_sizes(dice, shards, is_crowded),
             backend: backend_start(dice),
             visitors: usize::try_from(dice.between(visitors.0, visitors.1)).expect("few"),
             agent_capacities: (0..dice.between(1, 3))
@@ -81,7 +84,9 @@ impl Plan {
     }
 }
 
-fn gateway_sizes(dice: &mut Dice, shards: u16, connections_least: u64) -> gateway::Sizes {
+fn gateway_sizes(dice: &mut Dice, shards: u16, is_crowded: bool) -> gateway::Sizes {
+    // A crowd's agent may have eight conversations, and each may bring a window and one text more at once.
+    let (connections_least, out_kib_least) = if is_crowded { (40, 256) } else { (20, 64) };
     let kib = |dice: &mut Dice, from, to| {
         u32::try_from(dice.scale(from, to) * 1024).expect("invariant: a few MiB")
     };
@@ -90,8 +95,8 @@ fn gateway_sizes(dice: &mut Dice, shards: u16, connections_least: u64) -> gatewa
         park_ms_max: u32::try_from(dice.between(200, 2_000)).expect("few"),
         parked_bytes_max: kib(dice, 64, 1_024),
         visitor_out_bytes_max: kib(dice, 32, 64),
-        agent_out_bytes_max: kib(dice, 64, 256),
-        out_bytes_max: kib(dice, 256, 1_024),
+        agent_out_bytes_max: kib(dice, out_kib_least, 4 * out_kib_least),
+        out_bytes_max: kib(dice, 4 * out_kib_least, 16 * out_kib_least),
         collect_bytes_max: u64::from(kib(dice, 256, 1_024)),
         ..tidegate_gateway::Config::default()
     };

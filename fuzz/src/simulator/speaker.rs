@@ -18,6 +18,8 @@ pub enum Want {
     Disconnect,
     /// The end at once, with a reset.
     Abort,
+    /// It said what can be done once only: a death would be most welcome now.
+    Mischief,
 }
 
 /// What a client is given for one call.

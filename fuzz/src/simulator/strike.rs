@@ -41,6 +41,19 @@ impl World {
         }
     }
 
+    /// Where backends die, now and then one dies while a command is under way.
+    pub(super) fn strike_soon(&mut self) {
+        let dies = self
+            .plan
+            .menu
+            .kinds()
+            .any(|kind| kind == Fault::BackendDies);
+        if dies && !self.settling && self.dice.permille(300) {
+            note!(self, "a command is under way");
+            self.backend_armed = self.dice.scale(1, POINTS_MAX);
+        }
+    }
+
     fn strike(&mut self, fault: Fault) {
         match fault {
             Fault::BackendDies => {
