@@ -5,7 +5,7 @@
 //! several are separated by commas. Without the feature a point is nothing at all.
 //!
 //! With the feature `simulation` a thread can be told to die in the same places without its process: the simulator
-//! plays several processes on one thread, [`arm`]s the one whose turn it is, and a point then unwinds with [`Died`].
+//! plays several processes on one thread, arms (`arm`) the one whose turn it is, and a point then unwinds with `Died`.
 //! Whoever catches it drops what that process held, without any orderly stop.
 //!
 //! Points of this crate: `claim.before_commit`, `commit.before_publish`, `commit.after_publish`,

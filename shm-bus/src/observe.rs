@@ -50,6 +50,23 @@ pub struct ObservedShard {
 impl ObservedGateway {
     /// Opens a segment that is there, whoever lives or died.
     ///
+    /// ```no_run
+    /// use shm_bus::{BusDirectory, ObservedGateway, RecordCopy, Tapped};
+    /// let bus = BusDirectory::observe("/dev/shm/my-bus")?;
+    /// let mut copy = RecordCopy::default();
+    /// for instance in bus.segments()? {
+    ///     let mut gateway = ObservedGateway::open(&bus, instance)?;
+    ///     for shard in &mut gateway.shards {
+    ///         match shard.to_backend.next(&mut copy) {
+    ///             Tapped::Record(header) => println!("kind {}, {} bytes", header.kind, copy.payload().len()),
+    ///             Tapped::Lapped { missed_bytes } => println!("missed {missed_bytes} bytes"),
+    ///             Tapped::Empty => {}
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// What was found, what was expected, what to do.
     pub fn open(bus: &BusDirectory, instance: InstanceId) -> Result<Self, BusError> {

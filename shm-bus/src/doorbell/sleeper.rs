@@ -23,12 +23,19 @@ pub enum Woken {
 
 /// One consumer thread's doorbell: announce the sleep, look once more, sleep.
 ///
-/// ```text
+/// ```no_run
+/// # use std::time::Duration;
+/// # fn shard(end: &mut shm_bus::ShardEnd, mut work: impl FnMut(&mut shm_bus::Consumer)) {
 /// loop {
-///     work();
-///     sleeper.prepare();
-///     if rings_empty() { sleeper.sleep(timeout); } else { sleeper.wake(); }
+///     work(&mut end.to_gateway);
+///     end.sleeper.prepare();
+///     if end.to_gateway.is_empty() {
+///         end.sleeper.sleep(Duration::from_millis(100));
+///     } else {
+///         end.sleeper.wake();
+///     }
 /// }
+/// # }
 /// ```
 ///
 /// A thread that waits in its own io_uring submits a read of (or a poll on) [`fd`](Self::fd) instead of calling
