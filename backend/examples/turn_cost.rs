@@ -6,10 +6,11 @@
 //! them. What was said must be stored and delivered, or the measurement stops.
 //!
 //! ```text
-//! cargo run --profile fast -p tidegate-backend --example turn_cost -- [MESSAGES] [SIZES] [DIRECTORY] [VFS]
+//! cargo run --profile fast -p tidegate-backend --example turn_cost -- [MESSAGES] [SIZES] [DIRECTORY] [JOURNAL] [VFS]
 //! ```
 //!
-//! 40,000 messages a row by default, in turns of 1, 4, 16, 64 and 256, on the system's temporary directory. `unix` as the
+//! 40,000 messages a row by default, in turns of 1, 4, 16, 64 and 256, on the system's temporary directory, without a
+//! journal; `plain` or `masked` as JOURNAL writes one beside the database. `unix` as the
 //! VFS writes each page of a commit by itself, as SQLite does without `store::log_file`. Under `perf record` it gives the
 //! profile.
 
@@ -36,6 +37,7 @@ use tidegate_backend::engine::kinds::Role;
 use tidegate_backend::engine::rate::RateLimit;
 use tidegate_backend::engine::rows::AgentRow;
 use tidegate_backend::engine::{Engine, Rules};
+use tidegate_backend::journal::{Beginning, Journal, JournalBounds, Mask};
 use tidegate_backend::store::load::LoadBounds;
 use tidegate_backend::store::open::Place;
 use tidegate_backend::store::{SqliteStore, Store, StoreOptions, recount_at};
@@ -124,8 +126,13 @@ fn options(path: &Path, vfs: Option<String>) -> StoreOptions {
 }
 
 impl World {
-    fn new(path: &Path, vfs: Option<String>) -> Self {
-        let mut store = SqliteStore::open(&options(path, vfs)).unwrap();
+    fn new(path: &Path, journal: &str, vfs: Option<String>) -> Self {
+        let options = options(path, vfs);
+        let name = path.with_extension("journal");
+        let (journalled, masked) = (journal != "none", journal == "masked");
+        let beginning = journalled
+            .then(|| Beginning::look(&name, &options.place, &options.boot_id, masked).unwrap());
+        let mut store = SqliteStore::open(&options).unwrap();
         let loaded = store.load().unwrap();
         let rules = Rules {
             window_bytes_max: 256 << 20,
@@ -135,6 +142,15 @@ impl World {
             },
             ..Rules::default()
         };
+        let journal = beginning.map(|beginning| {
+            let bounds = JournalBounds {
+                file_bytes_max: 256 << 20,
+                bytes_max: 4 << 30,
+            };
+            let mask = masked.then(|| Mask::new(b"secret"));
+            let began = (&options, &rules, &loaded);
+            Journal::begin(&beginning, bounds, mask, began, START_US).unwrap()
+        });
         let engine = Engine::new(rules, loaded, START_US);
         let local = LocalBus::default();
         let gateway = local
@@ -142,7 +158,10 @@ impl World {
             .unwrap();
         let (handle, turn_door) = door(Arc::new(|| {}), 64);
         let bus = Bus::new(local, NothingCold, &[]);
-        let turn = Turn::new(engine, bus, store, turn_door, TurnLimits::default());
+        let mut turn = Turn::new(engine, bus, store, turn_door, TurnLimits::default());
+        if let Some(journal) = journal {
+            turn.set_journal(journal);
+        }
         let mut world = Self {
             turn,
             handle,
@@ -404,7 +423,8 @@ fn main() {
     };
     let directory = directory.unwrap();
     let path = directory.path().join("tidegate.db");
-    let mut world = World::new(&path, arguments.next());
+    let journal = arguments.next().unwrap_or_else(|| "none".to_owned());
+    let mut world = World::new(&path, &journal, arguments.next());
     for per_turn in sizes {
         world.chat(messages, per_turn);
     }

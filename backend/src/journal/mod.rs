@@ -23,7 +23,8 @@
 //! of the turn, and the next start notes what it found there. A turn whose commit was tried again stands once.
 //!
 //! **What it costs.** Off: a comparison an input. On: a copy of each input, and one write of the turn to the page cache
-//! before its commit; nothing is synchronised. A journal that cannot be written, or would outgrow its bound, ends with a
+//! before its commit; nothing is synchronised. Measured (`turn_cost`, ext4, 2 shared cores, two runs): outside the commit
+//! 3 to 7 µs a message without, 4 to 9 with, 6 to 12 masked; the commit's own scatter (7 to 43 µs) hides its row. A journal that cannot be written, or would outgrow its bound, ends with a
 //! line in the log and the row `journal_turn` at 0; the chat goes on.
 //!
 //! It holds what people wrote, with mode 0600, and only on request. [`mask`] takes that out.
