@@ -47,18 +47,15 @@ fn the_consumer_prints_what_a_gateway_sends_and_that_it_went() {
     let mut lines = BufReader::new(consumer.stdout.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    assert!(lines.next().unwrap().contains("waits for gateways on"));
+    assert!(lines.next().unwrap().ends_with("waits for gateways"));
     let mut segment = GatewaySegment::create(&stage.bus, &small()).unwrap();
     let name = segment.instance();
     let pid = std::process::id();
-    assert_eq!(
-        lines.next().unwrap(),
-        format!("gateway {name}: pid {pid}, 2 shards")
-    );
+    assert_eq!(lines.next().unwrap(), format!("gateway {name}: pid {pid}"));
     let mut end = segment.take_shard(1).unwrap();
     assert!(send(&mut end.to_backend, 2));
     end.to_backend.ring();
-    assert_eq!(lines.next().unwrap(), "shard 1: kind 1, slot 0, 24 bytes");
+    assert_eq!(lines.next().unwrap(), "shard 1: kind 1, 24 bytes");
     drop((segment, end));
     assert_eq!(lines.next().unwrap(), format!("gateway {name}: gone"));
     consumer.kill().unwrap();

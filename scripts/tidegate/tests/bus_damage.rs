@@ -212,7 +212,7 @@ fn files_and_directories_replaced_or_opened_to_others() {
                 fs::set_permissions(file, Permissions::from_mode(0o644)).expect("it is ours");
             },
             ends: GATEWAY,
-            said: "mode 644, expected a file of this process's user that is open to nobody else",
+            said: "mode 644, expected a file of this process's user, mode 600",
         },
     ]);
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use stage::people::{Person, conversation};
+use stage::python::python_itself;
 use stage::{Stage, eventually, http, signal};
 
 #[path = "../../../shm-bus/examples/moderation_worker.rs"]
@@ -23,17 +24,32 @@ fn the_worker_process() {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Language {
+    Rust,
+    Python,
+}
+
 struct Worker(Child);
 
 impl Worker {
-    fn start(directory: &Path) -> Self {
-        let program = std::env::current_exe().expect("this test's own file");
-        let child = Command::new(program)
-            .args(["--exact", "the_worker_process"])
-            .env(DIRECTORY, directory)
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.expect("it starts"))
+    fn start(directory: &Path, language: Language) -> Self {
+        let mut command = match language {
+            Language::Rust => {
+                let program = std::env::current_exe().expect("this test's own file");
+                let mut command = Command::new(program);
+                command
+                    .args(["--exact", "the_worker_process"])
+                    .env(DIRECTORY, directory);
+                command
+            }
+            Language::Python => {
+                let mut command = python_itself("shm-bus/examples/moderation_worker.py");
+                command.arg(directory).stderr(Stdio::inherit());
+                command
+            }
+        };
+        Self(command.stdout(Stdio::null()).spawn().expect("it starts"))
     }
 }
 
@@ -62,6 +78,15 @@ fn detail(result: &Value) -> &str {
 
 #[test]
 fn a_worker_rules_is_killed_with_a_text_in_hand_and_its_successor_goes_on() {
+    rules_is_killed_and_succeeded(Language::Rust);
+}
+
+#[test]
+fn a_worker_in_python_does_the_same() {
+    rules_is_killed_and_succeeded(Language::Python);
+}
+
+fn rules_is_killed_and_succeeded(language: Language) {
     let settings = [
         ("TIDEGATE_BACKEND__MODERATION__ENABLED", "true"),
         ("TIDEGATE_BACKEND__MODERATION__DEFAULT", "refuse"),
@@ -72,7 +97,7 @@ fn a_worker_rules_is_killed_with_a_text_in_hand_and_its_successor_goes_on() {
     let unchecked = "could not be checked";
     assert!(detail(&say(&stage, "nobody is there").0).contains(unchecked));
 
-    let worker = Worker::start(&directory);
+    let worker = Worker::start(&directory, language);
     eventually("a worker", || {
         is_accepted(&say(&stage, "hello").0).then_some(())
     });
@@ -99,7 +124,7 @@ fn a_worker_rules_is_killed_with_a_text_in_hand_and_its_successor_goes_on() {
     drop(worker);
     assert!(detail(&held.socket.until("send_result")).contains(unchecked));
 
-    let _successor = Worker::start(&directory);
+    let _successor = Worker::start(&directory, language);
     eventually("a successor", || {
         is_accepted(&say(&stage, "hello again").0).then_some(())
     });

@@ -3,34 +3,13 @@
 mod stage;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use stage::people::{Person, visitor_token};
+use stage::python::{python, root};
 use stage::socket::Socket;
 use stage::{Stage, directory, eventually};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// `python3` on a file of the repository, with the library that cargo built for this test.
-fn python(script: &str) -> Command {
-    let test = std::env::current_exe().expect("a test has a path");
-    let library = test.with_file_name("libtidegate_bus.so");
-    assert!(library.exists(), "{}", library.display());
-    let mut command = Command::new("timeout");
-    command
-        .args(["120", "python3"])
-        .arg(root().join(script))
-        .env("TIDEGATE_BUS_LIB", library)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
 
 /// The echo, serving the system of this stage.
 struct Echo(Child);

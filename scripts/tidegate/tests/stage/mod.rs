@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod people;
+pub mod python;
 pub mod socket;
 
 use std::fs::File;
