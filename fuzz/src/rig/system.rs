@@ -498,21 +498,32 @@ impl System {
         token::mint(&claims, key)
     }
 
-    /// Makes an agent, and logs in.
+    /// Makes an agent, and logs in. While the store cannot commit, the backend says to try again: that is done.
     ///
     /// # Errors
-    /// The backend refuses.
+    /// The backend refuses, or cannot take it for ten seconds.
     pub fn add_agent(&self, user: &str, capacity: u32) -> anyhow::Result<Agent> {
         let capacity = capacity.to_string();
-        let made = self
-            .command(&["agent", "add", user, "--capacity", &capacity], "agent")?
-            .stdout(Stdio::piped())
-            .output()?;
-        let said = String::from_utf8_lossy(&made.stdout).into_owned();
-        let password = said
-            .split_once("password ")
-            .and_then(|(_, rest)| rest.split_whitespace().next())
-            .with_context(|| format!("no password in {said:?}: {}", self.log("agent")))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let password = loop {
+            let made = self
+                .command(&["agent", "add", user, "--capacity", &capacity], "agent")?
+                .stdout(Stdio::piped())
+                .output()?;
+            let said = String::from_utf8_lossy(&made.stdout);
+            let password = said
+                .split_once("password ")
+                .and_then(|(_, rest)| rest.split_whitespace().next());
+            if let Some(password) = password {
+                break password.to_owned();
+            }
+            let log = self.log("agent");
+            let is_for_now = log.trim_end().ends_with("try again");
+            anyhow::ensure!(
+                is_for_now && Instant::now() < deadline,
+                "no password in {said:?}: {log}"
+            );
+        };
         let body = json!({"user": user, "password": password});
         let answer = self.rest("POST", "/api/agent/login", None, Some(&body))?;
         let text = |pointer: &str| {

@@ -165,5 +165,6 @@ pub enum Event<'a> {
     Gone,
 }
 
-#[cfg(test)]
+// No `unsafe` in here, and under Miri it takes minutes.
+#[cfg(all(test, not(miri)))]
 mod tests;
