@@ -75,15 +75,13 @@ pub fn banner(started: &Started<'_>) -> String {
         "metrics",
         &format!("http://{host}:{port}/metrics{gateways}"),
     );
-    let kept = if started.first_agent.is_some() {
-        "new"
-    } else {
-        "kept from earlier starts"
+    // Without a backend nobody makes the first agent, by whom a first start is known.
+    let kept = match (started.free_bus, &started.first_agent) {
+        (Some(_), _) => "",
+        (None, Some(_)) => "   (new)",
+        (None, None) => "   (kept from earlier starts)",
     };
-    line(
-        "data",
-        &format!("{}   ({kept})", started.data_dir.display()),
-    );
+    line("data", &format!("{}{kept}", started.data_dir.display()));
     line("stop", "Ctrl+C");
     line(
         "begin afresh",
@@ -155,6 +153,7 @@ mod tests {
             !text.contains("/agent/") && !text.contains("/admin/") && !text.contains("abcd"),
             "{text}"
         );
+        assert!(!text.contains("(new)") && !text.contains("kept"), "{text}");
     }
 
     #[test]
