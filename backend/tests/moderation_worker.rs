@@ -5,7 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shm_bus::{BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader};
+use shm_bus::{
+    AttachedGateway, BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader,
+};
 use tidegate_backend::workers::question::{ANSWER, WORKER_PROTOCOL};
 use tidegate_backend::workers::{Desk, Moderator, Verdict};
 use tidegate_protocol::Id;
@@ -101,22 +103,28 @@ fn a_worker_answers_is_killed_and_its_successor_goes_on() {
     }
 }
 
-#[test]
-fn a_question_that_a_dead_worker_left_is_answered_by_its_successor() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let bus_path = directory.path().join("moderation");
-    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
-    let bus = BusDirectory::open_or_create(&bus_path).expect("a bus");
+/// A worker of the test's own: attached to the desk, and seen by it. Dropped, it is dead.
+fn take_the_seat(bus_path: &Path, desk: &Desk) -> (AttachedGateway, BackendSeat) {
+    let bus = BusDirectory::open_or_create(bus_path).expect("a bus");
     let mut seat = BackendSeat::take_for(&bus, WORKER_PROTOCOL).expect("the seat");
     let instance = seat
         .discover()
         .expect("readable")
         .pop()
         .expect("the desk's");
-    let ports = seat.attach(instance).expect("it attaches");
+    let asker = seat.attach(instance).expect("it attaches");
     eventually("the worker", || desk.has_worker().then_some(()));
+    (asker, seat)
+}
+
+#[test]
+fn a_question_that_a_dead_worker_left_is_answered_by_its_successor() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bus_path = directory.path().join("moderation");
+    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
+    let worker = take_the_seat(&bus_path, &desk);
     assert!(desk.ask(1, Id(7), Id(8), "a forbidden word"));
-    drop((ports, seat));
+    drop(worker);
     let _successor = Worker::start(&bus_path);
     let answer = eventually("the answer", || desk.answer());
     assert_eq!(answer, (1, Verdict::Refuse("not in this shop".into())));
@@ -127,15 +135,7 @@ fn a_worker_that_answers_garbage_is_not_believed_and_hurts_nobody() {
     let directory = tempfile::tempdir().expect("a directory");
     let bus_path = directory.path().join("moderation");
     let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
-    let bus = BusDirectory::open_or_create(&bus_path).expect("a bus");
-    let mut seat = BackendSeat::take_for(&bus, WORKER_PROTOCOL).expect("the seat");
-    let instance = seat
-        .discover()
-        .expect("readable")
-        .pop()
-        .expect("the desk's");
-    let mut asker = seat.attach(instance).expect("it attaches");
-    eventually("the worker", || desk.has_worker().then_some(()));
+    let (mut asker, _seat) = take_the_seat(&bus_path, &desk);
     assert!(desk.ask(1, Id(7), Id(8), "hello"));
     let ports = &mut asker.shards[0];
     let mut copy = RecordCopy::default();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::handle::{Wake, door};
-use super::run::{Shutdown, StartError};
+use super::run::{Shutdown, StartError, listen, refuse_mistakes};
 use crate::auth::token_key;
 use crate::config::Config;
 use crate::http::{HttpServer, HttpState};
@@ -27,13 +27,8 @@ pub fn run_pages(
     inherited: Option<TcpListener>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
-    let mistakes = config.mistakes();
-    if !mistakes.is_empty() {
-        return Err(StartError::Config(mistakes.join("\n")));
-    }
-    let address = config.http_listen;
-    let listener = inherited.map_or_else(|| HttpServer::bind(address), Ok);
-    let listener = listener.map_err(|error| StartError::Listen { address, error })?;
+    refuse_mistakes(&config)?;
+    let listener = listen(&config, inherited)?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let key = token_key::load_or_create(&config.token_key_path())?;
     // Widgets, and the logins of agents, are read from it; nobody writes.

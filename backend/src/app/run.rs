@@ -173,6 +173,26 @@ pub fn rules_of(config: &Config) -> Rules {
     }
 }
 
+/// The socket that was inherited, or one bound here.
+pub(super) fn listen(
+    config: &Config,
+    inherited: Option<TcpListener>,
+) -> Result<TcpListener, StartError> {
+    let address = config.http_listen;
+    let listener = inherited.map_or_else(|| HttpServer::bind(address), Ok);
+    listener.map_err(|error| StartError::Listen { address, error })
+}
+
+/// A configuration that nothing can be started with is refused with all its mistakes at once.
+pub(super) fn refuse_mistakes(config: &Config) -> Result<(), StartError> {
+    let mistakes = config.mistakes();
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Config(mistakes.join("\n")))
+    }
+}
+
 /// Runs a backend on this thread until it is asked to stop. HTTP is served on the socket that was inherited, or on
 /// one bound here.
 ///
@@ -183,15 +203,10 @@ pub fn run(
     inherited: Option<TcpListener>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
-    let mistakes = config.mistakes();
-    if !mistakes.is_empty() {
-        return Err(StartError::Config(mistakes.join("\n")));
-    }
+    refuse_mistakes(&config)?;
     #[cfg(feature = "fault-points")]
     crate::store::vfs::shim::install_from_environment().map_err(StartError::Config)?;
-    let address = config.http_listen;
-    let listener = inherited.map_or_else(|| HttpServer::bind(address), Ok);
-    let listener = listener.map_err(|error| StartError::Listen { address, error })?;
+    let listener = listen(&config, inherited)?;
     let Some(mut data_dir) = patiently(shutdown, || DataDir::take(&config.data_dir))? else {
         return Ok(());
     };
