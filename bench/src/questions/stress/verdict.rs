@@ -35,10 +35,11 @@ fn ms(times: &Latencies, part: f64) -> f64 {
 pub(super) fn judge(bench: &mut Bench, arguments: &StressArguments, seen: &Seen) -> Verdict {
     let report = &mut bench.report;
     report.table(people(seen));
-    report.table(times(seen));
+    let later_by = overtaken(&seen.new.let_in);
+    report.table(times(seen, &later_by));
     report.table(ledger(seen));
     plots(report, seen);
-    checks(report, arguments, seen);
+    checks(report, arguments, seen, later_by.count());
     if lag_ms(seen) > LAG_P99_MS_MAX {
         return Verdict::Saturated;
     }
@@ -90,7 +91,7 @@ fn people(seen: &Seen) -> Table {
     table
 }
 
-fn times(seen: &Seen) -> Table {
+fn times(seen: &Seen, later_by: &Latencies) -> Table {
     let mut table = Table::new(
         "how long it took",
         &[
@@ -124,10 +125,7 @@ fn times(seen: &Seen) -> Table {
             &seen.agents.through_kill,
         ),
         ("the load's own lag", &seen.new.lag),
-        (
-            "let in after a later ticket, by",
-            &overtaken(&seen.new.let_in),
-        ),
+        ("let in after a later ticket, by", later_by),
     ] {
         if of.count() == 0 {
             continue;
@@ -157,7 +155,7 @@ fn ledger(seen: &Seen) -> Table {
     table
 }
 
-fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen) {
+fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen, overtaken: u64) {
     report.check(Check {
         what: "the loss ledger, recounted from the rows".to_owned(),
         measured: match &seen.recounted {
@@ -188,7 +186,6 @@ fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen) {
         0.0,
         "",
     );
-    let overtaken = overtaken(&seen.new.let_in).count();
     report.check_at_most("let in after a later ticket", float(overtaken), 0.0, "");
     for (what, times) in [
         ("open chats, visitor to agent, p99", &seen.agents.from_open),
