@@ -79,7 +79,8 @@ pub fn run(settings: &Settings, wish: &ReplayArguments, told: &AtomicBool) -> Re
         players: HashMap::new(),
         said_at: HashMap::new(),
         conversations: HashMap::new(),
-        run: fastrand_u32()?,
+        // Makes the visitors of this run different from every other run's.
+        run: getrandom::u32().context("no randomness")?,
         tally: Tally::default(),
         news: Vec::new(),
     };
@@ -104,11 +105,6 @@ pub fn run(settings: &Settings, wish: &ReplayArguments, told: &AtomicBool) -> Re
     }
     tell_damage(&wish.file, &recording);
     load.finish(wish, pace.took())
-}
-
-/// Makes the visitors of this run different from every other run's.
-fn fastrand_u32() -> Result<u32> {
-    getrandom::u32().context("no randomness")
 }
 
 impl Load {
