@@ -109,6 +109,9 @@ impl Question {
 /// When the question could not be asked, or the answer not written.
 pub fn run(arguments: &BenchArguments, data_dir: PathBuf) -> Result<ExitCode> {
     let question = &arguments.question;
+    if let Question::Load | Question::Peer(_) | Question::Visitors(_) = question {
+        process::grow_descriptor_table()?;
+    }
     match question {
         Question::BusPeer(peer) => return bus::serve(peer).map(|()| ExitCode::SUCCESS),
         Question::Load => return load::run_child().map(|()| ExitCode::SUCCESS),

@@ -4,8 +4,12 @@
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// More descriptors than a process of a load or a peer ever has.
+const DESCRIPTORS_MAX: u64 = 1 << 15;
 
 /// CPU time of a process so far, all threads that it has or had, µs.
 ///
@@ -81,6 +85,18 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
         maximum,
     };
     Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+/// Lets the table of descriptors grow to what the limit allows, at once: a process with several threads waits tens of
+/// milliseconds for each doubling later. To be called before the first thread is started.
+///
+/// # Errors
+/// When no descriptor is left.
+pub fn grow_descriptor_table() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let highest = i32::try_from(limit.min(DESCRIPTORS_MAX) - 1).unwrap_or(i32::MAX);
+    drop(fcntl_dupfd_cloexec(io::stdin(), highest)?);
+    Ok(())
 }
 
 /// Pins the calling thread, and what it starts later, to one core.

@@ -175,6 +175,7 @@ where
         shards => shards,
     };
     let options = shard_options(&config, policy, descriptors, shards)?;
+    start::grow_descriptor_table(config.connections_max.min(descriptors));
     let (per_shard, listen) = listener::for_shards(&config, listeners, shards)?;
     let admin_listener = match config.admin_listen {
         Some(address) => Some(

@@ -192,6 +192,23 @@ fn raise_descriptor_limit(reserved: u64) -> Result<u32, StartError> {
     Ok(u32::try_from(room).unwrap_or(u32::MAX))
 }
 
+/// Lets the table of descriptors grow to its final size now. A process with several threads waits for each doubling until
+/// every core has passed a quiet state (`synchronize_rcu` in the kernel's `expand_fdtable`): tens of milliseconds, seven
+/// times over, in the middle of a rush. Eight bytes of the kernel's memory for each descriptor.
+///
+/// Where the kernel refuses, it grows later, as it always did.
+pub(crate) fn grow_descriptor_table(connections: u32) {
+    use rustix::event::{EventfdFlags, eventfd};
+    let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) else {
+        return;
+    };
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let highest =
+        (u64::from(connections) + DESCRIPTORS_RESERVED).min(limit.unwrap_or(u64::MAX)) - 1;
+    let highest = std::os::fd::RawFd::try_from(highest).unwrap_or(std::os::fd::RawFd::MAX);
+    drop(rustix::io::fcntl_dupfd_cloexec(&any, highest));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,11 @@ fn accepting_pauses_at_the_limit_and_goes_on_when_there_is_room() {
     };
     setrlimit(Resource::Nofile, limit).expect("lowering is allowed");
     let gateway = Gateway::start(small());
+    assert!(
+        table_size() >= DESCRIPTORS,
+        "the table of descriptors would grow while connections come: it has room for {}",
+        table_size()
+    );
     let mut lasting = gateway.client();
     lasting.round_trip("before");
     // Both ends are in this process, and a connection that waits in the backlog has only the client's: the clients
@@ -37,4 +42,14 @@ fn accepting_pauses_at_the_limit_and_goes_on_when_there_is_room() {
     }
     lasting.round_trip("after");
     assert!(gateway.counter("accept_pauses_total") > 0);
+}
+
+/// Descriptors that the process's table has room for now.
+fn table_size() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+    let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    line.expect("there since Linux 2")
+        .trim()
+        .parse()
+        .expect("a number")
 }
