@@ -26,6 +26,12 @@ use crate::trusted::TrustedProxies;
 const CONTROL_RING_DEPTH: usize = 16;
 /// The least that glommio takes for its storage buffers, which nothing here uses.
 const CONTROL_IO_MEMORY_BYTES: usize = 64 << 10;
+/// glommio's preemption timer, long enough never to ring. Its executor goes to sleep for ever, tasks ready, if the timer
+/// rings after its look at the rings and before the first task (0.9.0, `LocalExecutor::run_task_queues`): it takes that for
+/// nothing to do. By default the timer has 100 ms, and a thread that shares its core is put aside for longer: of 60
+/// gateways on one core, one hung within a minute. There is nothing to preempt here: a shard is one task, and the admin's
+/// are short.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3_600);
 /// Appends a service's own metrics.
 pub type Metrics = Arc<dyn Fn(&mut String) + Send + Sync>;
 
@@ -340,6 +346,7 @@ fn executor(placement: Placement, name: &str) -> LocalExecutorBuilder {
         .name(name)
         .io_memory(CONTROL_IO_MEMORY_BYTES)
         .ring_depth(CONTROL_RING_DEPTH)
+        .preempt_timer(PREEMPT_TIMER)
 }
 
 fn glommio_error<T: std::fmt::Debug>(error: &glommio::GlommioError<T>) -> StartError {
