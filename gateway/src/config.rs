@@ -59,10 +59,9 @@ pub struct Config {
     /// the 5 s in which a closed peer may hang up, a stalled one is gone within a minute.
     pub stalled_frame_ms_max: u32,
 
-    /// Silence after which the kernel probes a peer (TCP_KEEPIDLE), seconds.
+    /// Silence after which the kernel probes a peer (TCP_KEEPIDLE), seconds; it gives up a peer from which nothing came for
+    /// 1.75 times as long. Longer than a heartbeat, so that it probes only those of whom no heartbeat came.
     pub tcp_keepalive_s: u32,
-    /// Unacknowledged for so long, the kernel gives a peer up (TCP_USER_TIMEOUT), ms.
-    pub tcp_user_timeout_ms: u32,
     /// Length of each listen queue, connections. A storm overflows 1,024; the kernel cuts it to net.core.somaxconn.
     pub listen_backlog: u32,
 
@@ -105,8 +104,7 @@ impl Default for Config {
             collect_bytes_max: 256 << 20,
             handshake_ms_max: 10_000,
             stalled_frame_ms_max: 50_000,
-            tcp_keepalive_s: 60,
-            tcp_user_timeout_ms: 30_000,
+            tcp_keepalive_s: 120,
             listen_backlog: 65_535,
             admin_listen: Some(
                 ADMIN_LISTEN_DEFAULT

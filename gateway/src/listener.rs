@@ -176,16 +176,25 @@ fn in_use_by_another(address: SocketAddr) -> bool {
         && bound(address, false).is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
 }
 
+/// How long the kernel waits for an acknowledgement, of data or of its probes, before it gives a peer up. Not less than all
+/// probes take: where a user timeout is set the kernel counts no probes, so that a shorter one would give up a healthy
+/// peer as soon as one probe is lost.
+fn user_timeout_ms(keepalive: Duration, interval: Duration) -> u32 {
+    let whole = keepalive + interval * KEEPALIVE_PROBES;
+    u32::try_from(whole.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// Options that accepted sockets inherit. An inherited socket gets them too; where one is refused (a Unix socket in a
 /// test), the connection only lacks it.
 fn tune(socket: &OwnedFd, config: &Config) {
     let keepalive = Duration::from_secs(u64::from(config.tcp_keepalive_s.max(1)));
+    let interval = (keepalive / 4).max(Duration::from_secs(1));
     let _ = sockopt::set_tcp_nodelay(socket, true);
     let _ = sockopt::set_socket_keepalive(socket, true);
     let _ = sockopt::set_tcp_keepidle(socket, keepalive);
-    let _ = sockopt::set_tcp_keepintvl(socket, keepalive.div_f32(4.0).max(Duration::from_secs(1)));
+    let _ = sockopt::set_tcp_keepintvl(socket, interval);
     let _ = sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES);
-    let _ = sockopt::set_tcp_user_timeout(socket, config.tcp_user_timeout_ms);
+    let _ = sockopt::set_tcp_user_timeout(socket, user_timeout_ms(keepalive, interval));
 }
 
 /// The address that a socket is bound to.
@@ -227,8 +236,16 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         assert!(sockopt::tcp_nodelay(&accepted).unwrap());
         assert!(sockopt::socket_keepalive(&accepted).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap().as_secs(), 60);
-        assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 30_000);
+        let idle = sockopt::tcp_keepidle(&accepted).unwrap();
+        assert!(idle > Duration::from_millis(config.heartbeat_ms_max.into()));
+        let interval = sockopt::tcp_keepintvl(&accepted).unwrap();
+        let probes = sockopt::tcp_keepcnt(&accepted).unwrap();
+        let given_up = sockopt::tcp_user_timeout(&accepted).unwrap();
+        assert!(probes > 1, "one lost packet must not end a connection");
+        assert_eq!(
+            Duration::from_millis(given_up.into()),
+            idle + interval * probes
+        );
     }
 
     #[test]
