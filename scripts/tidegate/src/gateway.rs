@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -59,13 +60,25 @@ enum EchoWay {
     Bus,
 }
 
+/// Begins this process once more, without transparent huge pages, unless it has none already. The allocator asks for
+/// them, and then the first byte of a table costs 2 MiB, where reserved slots are to cost nothing until somebody sits there;
+/// and it has touched 6 MiB of them before `main`. The program's new image keeps its id and its descriptors.
+pub fn begin_without_huge_pages() {
+    let disabled = rustix::thread::transparent_huge_pages_are_disabled();
+    if disabled != Ok(false) || rustix::thread::disable_transparent_huge_pages(true).is_err() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // It returns only where it failed, as when the file was replaced meanwhile: then this image goes on as it is.
+    let _error = Command::new(program).arg0(name).args(arguments).exec();
+}
+
 /// Runs until told to stop.
 pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitCode> {
-    // The allocator asks for huge pages, and then the first byte of a table costs 2 MiB: reserved slots are to cost
-    // nothing until somebody sits there.
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay as the system has them");
-    }
     let handle = Handle::new()?;
     let consumer_stop = Arc::new(AtomicBool::new(false));
     let (drain, stop) = (handle.clone(), Arc::clone(&consumer_stop));

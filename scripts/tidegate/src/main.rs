@@ -86,6 +86,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Command::Gateway(_) = &arguments.command {
+        gateway::begin_without_huge_pages();
+    }
     let mut figment = settings::sources(arguments.config.as_deref())?;
     if let Some(data_dir) = &arguments.data_dir {
         figment = figment.merge(("data_dir", data_dir));
