@@ -30,6 +30,11 @@ pub struct Config {
     pub bus_dir: PathBuf,
     /// Size of each ring, bytes; a power of two.
     pub ring_bytes: u32,
+    /// Rings on pages of 2 MiB. What the kernel gave stands in the log when a gateway starts.
+    pub ring_huge_pages: bool,
+    /// The NUMA node on which the rings are to lie: that of the cores of gateway and backend. What the kernel gave stands
+    /// in the log.
+    pub ring_numa_node: Option<u32>,
     /// File with the key that signs tokens: 32 bytes in hex.
     pub token_key_file: PathBuf,
 
@@ -93,6 +98,8 @@ impl Default for Config {
             connections_max: 1 << 20,
             bus_dir: PathBuf::from("/dev/shm/tidegate"),
             ring_bytes: 4 << 20,
+            ring_huge_pages: false,
+            ring_numa_node: None,
             token_key_file: PathBuf::from("tidegate-data/secrets/token.key"),
             heartbeat_ms_min: 15_000,
             heartbeat_ms_max: 60_000,

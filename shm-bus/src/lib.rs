@@ -24,6 +24,8 @@ pub mod layout; // every byte of every file
 mod limits; // every maximum, with the relations between them
 #[cfg(not(loom))]
 mod liveness; // locks that die with their process
+#[cfg(not(loom))]
+mod mapping; // a file mapped shared, at a multiple of 2 MiB
 mod memory; // heap, memfd or file: words that a peer may be writing
 #[cfg(not(loom))]
 mod mend; // control pages that cannot be used, where nobody lives
@@ -32,6 +34,8 @@ pub mod mutant; // planted bugs that the simulator has to find
 mod observe; // taps and counters for processes that have no part in the bus
 #[cfg(not(loom))]
 mod place; // whether what is held is still what stands at its names
+#[cfg(not(loom))]
+mod placement; // huge pages and NUMA: what was wished for and what it is
 mod record; // the 48-byte header, and a copy of one record
 #[cfg(not(loom))]
 pub mod recording; // what taps saw, in a file
@@ -61,6 +65,8 @@ pub use limits::*;
 pub use observe::{ObservedCounters, ObservedGateway, ObservedShard};
 #[cfg(not(loom))]
 pub use place::Place;
+#[cfg(not(loom))]
+pub use placement::{Placed, Placement};
 pub use record::{RecordCopy, RecordHeader, record_span_bytes};
 pub use ring::{
     Bad, Claim, Claimed, Consumer, Producer, Read, RingBacking, Tap, Tapped, ring_pair,

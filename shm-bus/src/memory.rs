@@ -18,7 +18,7 @@ pub(crate) struct Memory {
 enum Backing {
     Heap(Box<[AtomicU64]>),
     #[cfg(not(loom))]
-    Mapped(memmap2::MmapRaw),
+    Mapped(crate::mapping::Mapping),
 }
 
 impl Memory {
@@ -39,28 +39,28 @@ impl Memory {
         bytes: usize,
         writable: bool,
     ) -> std::io::Result<Arc<Self>> {
-        let mut options = memmap2::MmapOptions::new();
-        options.len(bytes);
-        let map = if writable {
-            options.map_raw(file)?
-        } else {
-            options.map_raw_read_only(file)?
-        };
-        crate::truncation::watch(map.as_ptr().addr(), bytes);
+        let mapping = crate::mapping::Mapping::of(file, bytes, writable)?;
+        crate::truncation::watch(mapping.start().addr().get(), bytes);
         Ok(Arc::new(Self {
             words: bytes / 8,
-            backing: Backing::Mapped(map),
+            backing: Backing::Mapped(mapping),
             writable,
         }))
+    }
+
+    /// Places it as `placed` wishes, which says what came of it. Memory on the heap stays where it is.
+    #[cfg(not(loom))]
+    pub(crate) fn place(&self, placed: &mut crate::placement::Placed) {
+        if let Backing::Mapped(mapping) = &self.backing {
+            placed.add(mapping);
+        }
     }
 
     fn base(&self) -> NonNull<AtomicU64> {
         match &self.backing {
             Backing::Heap(words) => NonNull::from(&**words).cast(),
             #[cfg(not(loom))]
-            Backing::Mapped(map) => {
-                NonNull::new(map.as_mut_ptr().cast()).expect("a mapping never lies at address 0")
-            }
+            Backing::Mapped(mapping) => mapping.start().cast(),
         }
     }
 }
@@ -68,8 +68,8 @@ impl Memory {
 #[cfg(not(loom))]
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Backing::Mapped(map) = &self.backing {
-            crate::truncation::forget(map.as_ptr().addr());
+        if let Backing::Mapped(mapping) = &self.backing {
+            crate::truncation::forget(mapping.start().addr().get());
         }
     }
 }

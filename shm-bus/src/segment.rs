@@ -18,6 +18,7 @@ use crate::{
     liveness::{RoleLock, Taking},
     memory::{Memory, Word},
     place::Place,
+    placement::{Placed, Placement},
     ring::{Consumer, Producer, RingShape},
     sync::{Arc, Ordering},
     watch::BackendWatch,
@@ -37,6 +38,8 @@ pub struct SegmentOptions {
     pub protocol: u32,
     /// Name and version of the program, for the sentences of those who refuse it. At most 64 bytes count.
     pub build: String,
+    /// Where its memory is to lie.
+    pub placement: Placement,
 }
 
 impl Default for SegmentOptions {
@@ -47,6 +50,7 @@ impl Default for SegmentOptions {
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
             protocol: 0,
             build: concat!("shm-bus ", env!("CARGO_PKG_VERSION")).to_owned(),
+            placement: Placement::default(),
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct GatewaySegment {
     /// One bell a shard; gone once its shard was taken.
     bells: Vec<Option<Pipe>>,
     role: Arc<RoleLock>,
+    placed: Placed,
     /// For one shard each: the names by which it is met.
     places: Vec<Place>,
 }
@@ -131,6 +136,7 @@ impl GatewaySegment {
                 backend_ringer,
                 bells: filled.bells,
                 role: Arc::new(making.role),
+                placed: filled.placed,
             });
         }
         let source = io::Error::other("other starters swept it away each time");
@@ -144,6 +150,12 @@ impl GatewaySegment {
     #[must_use]
     pub fn instance(&self) -> InstanceId {
         self.instance
+    }
+
+    /// Where its memory lies, beside what [`SegmentOptions::placement`] wished for.
+    #[must_use]
+    pub fn placed(&self) -> &Placed {
+        &self.placed
     }
 
     /// The shared pages.
@@ -279,10 +291,14 @@ impl Making {
         bus_file::make(directory, BACKEND_FILE, &header(FileRole::Backend))?;
         let (_, backend) =
             bus_file::open_checked(directory, BACKEND_FILE, FileRole::Backend, false)?;
+        let mut placed = Placed::nowhere_in_particular(options.placement);
+        gateway.place(&mut placed);
+        backend.place(&mut placed);
         let bells = (0..options.shards).map(|shard| open_bell(directory, shard, true).map(Some));
         Ok(Filled {
             gateway,
             backend,
+            placed,
             bells: bells.collect::<Result<_, _>>()?,
         })
     }
@@ -307,6 +323,7 @@ impl Making {
 struct Filled {
     gateway: Arc<Memory>,
     backend: Arc<Memory>,
+    placed: Placed,
     bells: Vec<Option<Pipe>>,
 }
 

@@ -11,7 +11,8 @@ use crate::listener::Inherited;
 use crate::run::{ExitReason, Handle, Metrics, Plan, Seat, run_shards};
 use crate::start::StartError;
 use shm_bus::{
-    BusDirectory, Counters, GatewaySegment, RECORD_BYTES_MAX_DEFAULT, SegmentOptions, ShardEnd,
+    BusDirectory, Counters, GatewaySegment, Placement, RECORD_BYTES_MAX_DEFAULT, SegmentOptions,
+    ShardEnd,
 };
 use tidegate_protocol::token::Key;
 use tidegate_protocol::ws::handshake::{Policy, Subprotocols};
@@ -88,6 +89,7 @@ fn read_key(path: &Path) -> Result<Key, StartError> {
 struct Bus {
     directory: BusDirectory,
     ring_bytes: usize,
+    placement: Placement,
     made: Arc<Mutex<Made>>,
 }
 
@@ -104,6 +106,10 @@ impl Bus {
         Ok(Bus {
             directory,
             ring_bytes: config.ring_bytes as usize,
+            placement: Placement {
+                huge_pages: config.ring_huge_pages,
+                numa_node: config.ring_numa_node,
+            },
             made: Arc::default(),
         })
     }
@@ -118,10 +124,14 @@ impl Bus {
                 record_bytes_max: RECORD_BYTES_MAX_DEFAULT.min(self.ring_bytes / 4),
                 protocol: tidegate_protocol::bus::BUS_PROTOCOL,
                 build: concat!("tidegate gateway ", env!("CARGO_PKG_VERSION")).to_owned(),
+                placement: self.placement,
             };
             let segment = GatewaySegment::create(&self.directory, &options)
                 .map_err(|error| StartError::Service(error.to_string()))?;
             tracing::info!(instance = %segment.instance(), bus = %self.directory.path().display(), "segment made");
+            if self.placement != Placement::default() {
+                tracing::info!("the rings got {}", segment.placed());
+            }
             made.segment = Some(segment);
         }
         let end = made

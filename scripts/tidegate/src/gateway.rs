@@ -109,6 +109,10 @@ pub fn run(mut settings: Settings, arguments: &GatewayArguments) -> Result<ExitC
 
 fn chat(settings: Settings, listeners: Inherited, handle: &Handle) -> Result<ExitCode> {
     bus::open_to_taps(&settings)?;
+    if settings.gateway.ring_huge_pages {
+        // For the rings; what else is allocated from here on may get some, too.
+        let _ = rustix::thread::disable_transparent_huge_pages(false);
+    }
     let bound = handle.clone();
     let data_dir = settings.data_dir.clone();
     // The mark goes when the run is over: dropped with what this scope returns.
