@@ -220,6 +220,11 @@ fn process(text: &mut Text, state: &HttpState) {
         "reads that failed",
         load(&readers.failed),
     );
+    text.gauge(
+        "database_memory_bytes",
+        "memory of the database library: its caches fill up to their bounds",
+        crate::store::open::library_bytes(),
+    );
     if let Some(checkpoints) = &state.checkpoints {
         text.gauge(
             "wal_bytes",

@@ -162,6 +162,16 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     ))
 }
 
+/// Memory that SQLite holds in this process, bytes: caches of pages, prepared statements. It grows up to
+/// `writer_cache_bytes` and the readers' shares as pages are touched, whoever sends what.
+#[must_use]
+pub fn library_bytes() -> u64 {
+    #[expect(unsafe_code, reason = "a counter of the C library")]
+    // SAFETY: it reads a counter, from any thread (sqlite.org/c3ref/memory_highwater.html).
+    let bytes = unsafe { rusqlite::ffi::sqlite3_memory_used() };
+    u64::try_from(bytes).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

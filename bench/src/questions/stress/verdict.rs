@@ -199,7 +199,7 @@ fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen, overtak
     }
     match growth_percent(seen) {
         Some(grew) => report.check_at_most(
-            "the backend's memory, grown while people waited, less 1,000 B a visitor inside and 5 KiB a chat",
+            "the backend's memory without its database's caches, grown while people waited, less 1,000 B a visitor inside and 5 KiB a chat",
             grew,
             GROWTH_PERCENT_MAX,
             "%",
@@ -246,12 +246,20 @@ fn growth_percent(seen: &Seen) -> Option<f64> {
     }
     let is_full = |sample: &&Sample| sample.waiting * 2 >= most;
     let half = seen.samples.iter().find(is_full)?;
-    let before = float(half.backend_bytes.max(1));
+    let own_bytes = |sample: &Sample| {
+        float(
+            sample
+                .backend_bytes
+                .saturating_sub(sample.database_bytes)
+                .max(1),
+        )
+    };
+    let before = own_bytes(half);
     let grew = seen.samples.iter().filter(is_full).map(|sample| {
         let inside = float(sample.inside.saturating_sub(half.inside));
         let asked = float(sample.asked.saturating_sub(half.asked));
         let allowed = VISITOR_BYTES * inside + CHAT_BYTES * asked;
-        (float(sample.backend_bytes) - before - allowed) / before * 100.0
+        (own_bytes(sample) - before - allowed) / before * 100.0
     });
     grew.reduce(f64::max)
 }
