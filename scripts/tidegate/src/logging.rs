@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -46,7 +46,7 @@ impl Default for LogSettings {
 
 /// Changes the level of the running process.
 pub struct LogLevel {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     file: PathBuf,
 }
 
@@ -56,8 +56,8 @@ pub fn level_file(data_dir: &Path) -> PathBuf {
 }
 
 /// Checks a filter and says what is wrong with it.
-pub fn parse_level(level: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(level).with_context(|| {
+pub fn parse_level(level: &str) -> Result<Targets> {
+    level.parse::<Targets>().with_context(|| {
         format!("log level {level:?} is not a filter; expected for instance `info` or `warn,tidegate_gateway=debug`")
     })
 }
