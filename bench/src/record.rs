@@ -68,7 +68,7 @@ impl Record {
     pub fn markdown(&self, before: Option<&Self>) -> String {
         let first = &self.answers[0];
         let mut out = format!(
-            "Recorded on {} at {} by `scripts/bench`: {}, profile `fast`, load on the same machine.\n\n",
+            "Recorded on {} at {} by `scripts/bench`: {}, profile `release`, load on the same machine.\n\n",
             &self.at()[..self.at().len().min(10)],
             text(first, "commit"),
             text(first, "machine")
@@ -206,7 +206,7 @@ mod tests {
     fn a_record_becomes_a_table_beside_the_one_before() {
         let table = record("1,500.00 ns").markdown(Some(&record("1,000.00 ns")));
         let expected = "\
-Recorded on 2026-11-21 at abc by `scripts/bench`: 2 cores, profile `fast`, load on the same machine.
+Recorded on 2026-11-21 at abc by `scripts/bench`: 2 cores, profile `release`, load on the same machine.
 
 | `tidegate bench` | what | measured | target | | × the record before |
 | --- | --- | --- | --- | --- | --- |
