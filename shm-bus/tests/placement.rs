@@ -8,7 +8,7 @@ const HUGE_BYTES: usize = 2 * (8 << 20);
 fn placed(wish: Placement) -> Placed {
     // Memory, as in production: a disk's file system has no huge pages to write to.
     let place = tempfile::tempdir_in("/dev/shm").expect("a directory");
-    let bus = BusDirectory::open_or_create(&place.path().join("bus")).expect("a bus");
+    let bus = BusDirectory::open_or_create(place.path().join("bus")).expect("a bus");
     let options = SegmentOptions {
         shards: 2,
         placement: wish,

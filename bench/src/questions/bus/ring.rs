@@ -39,10 +39,10 @@ pub struct Ends {
 
 /// Whose end it is, with what has to live as long.
 enum Side {
-    Backend(BackendSeat),
+    Backend(Box<BackendSeat>),
     Gateway(
         Sleeper,
-        #[expect(dead_code, reason = "held")] GatewaySegment,
+        #[expect(dead_code, reason = "held")] Box<GatewaySegment>,
     ),
 }
 
@@ -157,7 +157,7 @@ pub fn near(mut seat: BackendSeat, idle: Idle) -> Result<Ends> {
         copy: RecordCopy::default(),
         pace: Pace::default(),
         idle,
-        side: Side::Backend(seat),
+        side: Side::Backend(Box::new(seat)),
     })
 }
 
@@ -183,6 +183,6 @@ pub fn far(bus: &Path, idle: Idle) -> Result<Ends> {
         copy: RecordCopy::default(),
         pace: Pace::default(),
         idle,
-        side: Side::Gateway(shard.sleeper, segment),
+        side: Side::Gateway(shard.sleeper, Box::new(segment)),
     })
 }
