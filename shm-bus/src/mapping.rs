@@ -9,10 +9,15 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 /// Bytes of a huge page. Machines with longer ones (aarch64 with base pages of 64 KiB) get none.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
+/// The longest base page of any machine.
+const BASE_PAGE_BYTES_MAX: usize = 64 << 10;
+
 /// The mapping. It ends with this value.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
+    /// With the addresses behind it that no other mapping gets meanwhile.
+    whole_bytes: usize,
 }
 
 // SAFETY: an address and a length. What is there is reached by `Memory`, and shared with other processes anyway.
@@ -26,7 +31,7 @@ impl Mapping {
     /// # Errors
     /// What mmap says.
     pub(crate) fn of(file: &File, bytes: usize, writable: bool) -> io::Result<Self> {
-        let whole_bytes = bytes.next_multiple_of(rustix::param::page_size());
+        let whole_bytes = bytes.next_multiple_of(BASE_PAGE_BYTES_MAX);
         let room_bytes = whole_bytes + HUGE_PAGE_BYTES;
         let reserve = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping, where the kernel likes, of addresses that nobody may touch.
@@ -52,7 +57,11 @@ impl Mapping {
             }
         }
         let start = NonNull::new(place).expect("a mapping never lies at address 0");
-        Ok(Self { start, bytes })
+        Ok(Self {
+            start,
+            bytes,
+            whole_bytes,
+        })
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -66,7 +75,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        unmap(self.start.as_ptr(), self.bytes);
+        unmap(self.start.as_ptr(), self.whole_bytes);
     }
 }
 

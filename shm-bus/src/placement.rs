@@ -148,9 +148,12 @@ fn prefer(mapping: &Mapping, node: u32) -> io::Result<()> {
     }
 }
 
+/// The shortest base page of any machine: where pages are longer, each is asked about more than once.
+const BASE_PAGE_BYTES_MIN: usize = 4096;
+
 /// Bytes of a mapping that lie on a node. All of it is mapped in for that.
 fn bytes_on(mapping: &Mapping, node: u32) -> io::Result<usize> {
-    let (start, page) = (mapping.start().as_ptr(), rustix::param::page_size());
+    let start = mapping.start().as_ptr();
     // SAFETY: the range is the mapping, and its file has memory for all of it.
     unsafe {
         rustix::mm::madvise(
@@ -159,8 +162,8 @@ fn bytes_on(mapping: &Mapping, node: u32) -> io::Result<usize> {
             rustix::mm::Advice::LinuxPopulateRead,
         )?;
     }
-    let pages: Vec<*mut u8> = (0..mapping.bytes().div_ceil(page))
-        .map(|nth| start.wrapping_add(nth * page))
+    let pages: Vec<*mut u8> = (0..mapping.bytes().div_ceil(BASE_PAGE_BYTES_MIN))
+        .map(|nth| start.wrapping_add(nth * BASE_PAGE_BYTES_MIN))
         .collect();
     let mut places = vec![-1 as libc::c_int; pages.len()];
     // SAFETY: `pages` and `places` have as many elements as is said; without nodes nothing is moved, only told.
@@ -181,7 +184,7 @@ fn bytes_on(mapping: &Mapping, node: u32) -> io::Result<usize> {
     let there = places
         .iter()
         .filter(|place| u32::try_from(**place) == Ok(node));
-    Ok(there.count() * page)
+    Ok(there.count() * BASE_PAGE_BYTES_MIN)
 }
 
 /// The machine's nodes, for a sentence.

@@ -1,5 +1,7 @@
 //! Huge pages and NUMA nodes are wishes: the segment works whatever came of them, and says what did.
 
+#![cfg(not(miri))]
+
 use shm_bus::{BusDirectory, GatewaySegment, Placed, Placement, SegmentOptions};
 
 /// Of each of the two files, two rings of 4 MiB and three pages: as many whole huge pages fit.
