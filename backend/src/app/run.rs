@@ -34,6 +34,8 @@ const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
 const START_RETRY_EVERY: Duration = Duration::from_millis(100);
 /// How often it says so.
 const START_SAY_EVERY: Duration = Duration::from_secs(10);
+/// Who has the data directory for longer is another backend.
+const DATA_DIR_HELD_MAX: Duration = Duration::from_secs(3);
 /// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
 const SUSPECT_NOTE: &str = "turn.suspect";
 
@@ -207,7 +209,10 @@ pub fn run(
     #[cfg(feature = "fault-points")]
     crate::store::vfs::shim::install_from_environment().map_err(StartError::Config)?;
     let listener = listen(&config, inherited)?;
-    let Some(mut data_dir) = patiently(shutdown, || DataDir::take(&config.data_dir))? else {
+    let Some(mut data_dir) = patiently(shutdown, || {
+        DataDir::take_within(&config.data_dir, DATA_DIR_HELD_MAX)
+    })?
+    else {
         return Ok(());
     };
     let key = token_key::load_or_create(&config.token_key_path())?;

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 
@@ -13,6 +14,8 @@ pub const DATABASE: &str = "tidegate.db";
 const LOCK: &str = "backend.lock";
 /// Bytes of the lock file that are read at most.
 const LOCK_BYTES_MAX: u64 = 1024;
+/// Between two looks whether the lock is free.
+const HELD_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The directory while this process owns it. The lock dies with the process, however it dies.
 #[derive(Debug)]
@@ -36,6 +39,16 @@ impl DataDir {
     /// # Errors
     /// [`StoreError::Refused`] with a sentence if it cannot be made or written, or if another process has it.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
+        Self::take_within(path, Duration::ZERO)
+    }
+
+    /// As [`Self::take`], but waits while another process has it, at most for so long. A command that works on the files
+    /// because no backend answers (`tidegate agent add`) has it for some milliseconds: a backend that is being started
+    /// again just then must not take that for a mistake of the settings, with which no start is tried again.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
         make_private_dir(path)?;
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
@@ -46,21 +59,27 @@ impl DataDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(|error| refuse_io("cannot write in the data directory", path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = owner(path);
-                let who = owner.pid.map_or_else(
-                    || "another process".to_owned(),
-                    |pid| format!("process {pid}"),
-                );
-                return Err(StoreError::Refused(format!(
-                    "{who} already uses the data directory {}: stop it, or set another data_dir",
-                    path.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(refuse_io("cannot lock the data directory", path, &error));
+        let deadline = Instant::now() + patience;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(HELD_LOOK_EVERY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let owner = owner(path);
+                    let who = owner.pid.map_or_else(
+                        || "another process".to_owned(),
+                        |pid| format!("process {pid}"),
+                    );
+                    return Err(StoreError::Refused(format!(
+                        "{who} already uses the data directory {}: stop it, or set another data_dir",
+                        path.display()
+                    )));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(refuse_io("cannot lock the data directory", path, &error));
+                }
             }
         }
         let mut taken = Self {
@@ -240,6 +259,24 @@ mod tests {
         drop(first);
         assert!(!is_taken(dir.path()));
         let _second = DataDir::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_start_waits_for_a_command_that_has_the_directory_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = DataDir::take(dir.path()).unwrap();
+        let (waits, path) = (std::sync::Barrier::new(2), dir.path());
+        std::thread::scope(|scope| {
+            let backend = scope.spawn(|| {
+                waits.wait();
+                DataDir::take_within(path, Duration::from_secs(60)).map(drop)
+            });
+            waits.wait();
+            std::thread::sleep(3 * HELD_LOOK_EVERY);
+            assert!(!backend.is_finished(), "it has it although another has it");
+            drop(command);
+            backend.join().unwrap().unwrap();
+        });
     }
 
     #[test]
