@@ -28,6 +28,9 @@ pub use rustix::process::Signal;
 const READY_S_MAX: u64 = 30;
 const ENDED_S_MAX: u64 = 20;
 const LOOK_EVERY_MS: u64 = 5;
+/// An agent is made and logged in by then, also while the store fails and the backend is started again for it.
+const AGENT_MAX: Duration = Duration::from_secs(20);
+const LOGIN_EVERY: Duration = Duration::from_millis(100);
 const BACKLOG_CONNECTIONS: i32 = 8_192;
 const TOKEN_TTL_S: u64 = 24 * 3600;
 /// The first descriptor that a process inherits, by the systemd socket-activation protocol.
@@ -498,16 +501,19 @@ impl System {
         token::mint(&claims, key)
     }
 
-    /// Makes an agent, and logs in. While the store cannot commit, the backend says to try again: that is done.
+    /// Makes an agent, and logs in. While the store cannot commit, the backend says to try again, or ends in the middle of
+    /// its answer: then it is asked again. What it could not answer in time it may have done all the same; then the agent is
+    /// there already, and gets another password.
     ///
     /// # Errors
-    /// The backend refuses, or cannot take it for ten seconds.
+    /// The backend refuses, or cannot take it for so long as [`AGENT_MAX`].
     pub fn add_agent(&self, user: &str, capacity: u32) -> anyhow::Result<Agent> {
         let capacity = capacity.to_string();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + AGENT_MAX;
+        let mut asked = vec!["agent", "add", user, "--capacity", &capacity];
         let password = loop {
             let made = self
-                .command(&["agent", "add", user, "--capacity", &capacity], "agent")?
+                .command(&asked, "agent")?
                 .stdout(Stdio::piped())
                 .output()?;
             let said = String::from_utf8_lossy(&made.stdout);
@@ -518,14 +524,26 @@ impl System {
                 break password.to_owned();
             }
             let log = self.log("agent");
-            let is_for_now = log.trim_end().ends_with("try again");
+            let answer = log.lines().next_back().unwrap_or_default();
+            let is_there = answer.contains("there is an agent ");
+            if is_there {
+                asked = vec!["agent", "passwd", user];
+            }
+            let is_for_now = is_there
+                || answer.contains("try again")
+                || answer.contains("answered something unexpected");
             anyhow::ensure!(
                 is_for_now && Instant::now() < deadline,
                 "no password in {said:?}: {log}"
             );
         };
         let body = json!({"user": user, "password": password});
-        let answer = self.rest("POST", "/api/agent/login", None, Some(&body))?;
+        let answer = loop {
+            match self.rest("POST", "/api/agent/login", None, Some(&body)) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(LOGIN_EVERY),
+                done => break done?,
+            }
+        };
         let text = |pointer: &str| {
             let found = answer.pointer(pointer).and_then(Value::as_str);
             found.with_context(|| format!("no {pointer} in {answer}"))
