@@ -105,9 +105,10 @@ pub(super) fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdic
             }
             repeats += 1;
         };
-        let rounds = match disturbed(cases[0], &first) {
-            false => &mut quiet,
-            true => &mut rough,
+        let rounds = if disturbed(cases[0], &first) {
+            &mut rough
+        } else {
+            &mut quiet
         };
         rounds.count += 1;
         rounds.add(0, first);
