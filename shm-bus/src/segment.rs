@@ -38,8 +38,6 @@ pub struct SegmentOptions {
     pub protocol: u32,
     /// Name and version of the program, for the sentences of those who refuse it. At most 64 bytes count.
     pub build: String,
-    /// Where its memory is to lie.
-    pub placement: Placement,
 }
 
 impl Default for SegmentOptions {
@@ -50,7 +48,6 @@ impl Default for SegmentOptions {
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
             protocol: 0,
             build: concat!("shm-bus ", env!("CARGO_PKG_VERSION")).to_owned(),
-            placement: Placement::default(),
         }
     }
 }
@@ -83,6 +80,18 @@ impl GatewaySegment {
     /// An option out of bounds; a living backend of another protocol; no room (the sentence names Docker's default); the
     /// directory is gone.
     pub fn create(bus: &BusDirectory, options: &SegmentOptions) -> Result<Self, SegmentError> {
+        Self::create_placed(bus, options, Placement::default())
+    }
+
+    /// As [`Self::create`], with a wish where its memory is to lie; [`Self::placed`] says what came of it.
+    ///
+    /// # Errors
+    /// As [`Self::create`]. A wish that is refused is none.
+    pub fn create_placed(
+        bus: &BusDirectory,
+        options: &SegmentOptions,
+        placement: Placement,
+    ) -> Result<Self, SegmentError> {
         let shape = RingShape::new(options.ring_bytes, options.record_bytes_max)?;
         if options.shards == 0 || options.shards > SHARDS_MAX {
             let expected = format!("1 to {SHARDS_MAX}");
@@ -111,7 +120,7 @@ impl GatewaySegment {
             let Some(making) = Making::begin(bus)? else {
                 continue;
             };
-            let filled = match making.fill(bus, options, shape) {
+            let filled = match making.fill(bus, options, shape, placement) {
                 Err(error) if is_missing(&error) && bus.is_at_its_path() => continue,
                 other => other?,
             };
@@ -152,7 +161,7 @@ impl GatewaySegment {
         self.instance
     }
 
-    /// Where its memory lies, beside what [`SegmentOptions::placement`] wished for.
+    /// Where its memory lies, beside what was wished for when it was made.
     #[must_use]
     pub fn placed(&self) -> &Placed {
         &self.placed
@@ -261,18 +270,21 @@ impl Making {
         bus: &BusDirectory,
         options: &SegmentOptions,
         shape: RingShape,
+        placement: Placement,
     ) -> Result<Filled, BusError> {
-        let filled = self.make_files(options, shape).and_then(|filled| {
-            crate::fault::point("segment.before_rename");
-            let (making, name) = (
-                directory::segment_name_making(self.instance),
-                directory::segment_name(self.instance),
-            );
-            let fd = bus.directory().fd();
-            rustix::fs::renameat(fd, &*making, fd, &*name)
-                .map_err(|e| bus.directory().failed("name", &name, e))?;
-            Ok(filled)
-        });
+        let filled = self
+            .make_files(options, shape, placement)
+            .and_then(|filled| {
+                crate::fault::point("segment.before_rename");
+                let (making, name) = (
+                    directory::segment_name_making(self.instance),
+                    directory::segment_name(self.instance),
+                );
+                let fd = bus.directory().fd();
+                rustix::fs::renameat(fd, &*making, fd, &*name)
+                    .map_err(|e| bus.directory().failed("name", &name, e))?;
+                Ok(filled)
+            });
         if filled.is_err() {
             let _ = bus
                 .directory()
@@ -281,7 +293,12 @@ impl Making {
         filled
     }
 
-    fn make_files(&self, options: &SegmentOptions, shape: RingShape) -> Result<Filled, BusError> {
+    fn make_files(
+        &self,
+        options: &SegmentOptions,
+        shape: RingShape,
+        placement: Placement,
+    ) -> Result<Filled, BusError> {
         let directory = &self.directory;
         let bytes = layout::file_bytes(options.shards, options.ring_bytes);
         let header = |role| self.header(role, options, shape);
@@ -291,7 +308,7 @@ impl Making {
         bus_file::make(directory, BACKEND_FILE, &header(FileRole::Backend))?;
         let (_, backend) =
             bus_file::open_checked(directory, BACKEND_FILE, FileRole::Backend, false)?;
-        let mut placed = Placed::nowhere_in_particular(options.placement);
+        let mut placed = Placed::nowhere_in_particular(placement);
         gateway.place(&mut placed);
         backend.place(&mut placed);
         let bells = (0..options.shards).map(|shard| open_bell(directory, shard, true).map(Some));

@@ -13,10 +13,9 @@ fn placed(wish: Placement) -> Placed {
     let bus = BusDirectory::open_or_create(place.path().join("bus")).expect("a bus");
     let options = SegmentOptions {
         shards: 2,
-        placement: wish,
         ..SegmentOptions::default()
     };
-    let mut segment = GatewaySegment::create(&bus, &options).expect("a segment, placed or not");
+    let mut segment = GatewaySegment::create_placed(&bus, &options, wish).expect("placed or not");
     let shard = segment.take_shard(1);
     assert!(shard.is_some(), "its rings are there");
     assert_eq!(segment.placed().wish, wish);

@@ -152,7 +152,6 @@ fn segment(bus: &BusDirectory) -> Result<ShardEnd, String> {
         record_bytes_max: RECORD_BYTES_MAX,
         protocol: WORKER_PROTOCOL,
         build: concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..SegmentOptions::default()
     };
     let mut segment = GatewaySegment::create(bus, &options).map_err(|error| error.to_string())?;
     let shard = segment.take_shard(0);

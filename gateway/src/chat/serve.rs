@@ -124,9 +124,8 @@ impl Bus {
                 record_bytes_max: RECORD_BYTES_MAX_DEFAULT.min(self.ring_bytes / 4),
                 protocol: tidegate_protocol::bus::BUS_PROTOCOL,
                 build: concat!("tidegate gateway ", env!("CARGO_PKG_VERSION")).to_owned(),
-                placement: self.placement,
             };
-            let segment = GatewaySegment::create(&self.directory, &options)
+            let segment = GatewaySegment::create_placed(&self.directory, &options, self.placement)
                 .map_err(|error| StartError::Service(error.to_string()))?;
             tracing::info!(instance = %segment.instance(), bus = %self.directory.path().display(), "segment made");
             if self.placement != Placement::default() {

@@ -162,7 +162,6 @@ impl<'a> Player<'a> {
             record_bytes_max: record_bytes_max as usize,
             protocol: self.protocol,
             build: concat!("tidegate bus replay ", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..SegmentOptions::default()
         };
         let mut segment = GatewaySegment::create(&self.bus, &options)
             .context("cannot play a recorded gateway")?;
