@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::handle::{Wake, door};
-use super::run::{Shutdown, StartError, listen, refuse_mistakes};
+use super::run::{DATA_DIR_HELD_MAX, Shutdown, StartError, listen, refuse_mistakes};
 use crate::auth::token_key;
 use crate::config::Config;
 use crate::http::{HttpServer, HttpState};
@@ -29,7 +29,7 @@ pub fn run_pages(
 ) -> Result<(), StartError> {
     refuse_mistakes(&config)?;
     let listener = listen(&config, inherited)?;
-    let mut data_dir = DataDir::take(&config.data_dir)?;
+    let mut data_dir = DataDir::take_within(&config.data_dir, DATA_DIR_HELD_MAX)?;
     let key = token_key::load_or_create(&config.token_key_path())?;
     // Widgets, and the logins of agents, are read from it; nobody writes.
     let store = SqliteStore::open(&StoreOptions::from_config(&config)?)?;

@@ -35,7 +35,7 @@ const START_RETRY_EVERY: Duration = Duration::from_millis(100);
 /// How often it says so.
 const START_SAY_EVERY: Duration = Duration::from_secs(10);
 /// Who has the data directory for longer is another backend.
-const DATA_DIR_HELD_MAX: Duration = Duration::from_secs(3);
+pub(super) const DATA_DIR_HELD_MAX: Duration = Duration::from_secs(3);
 /// Beside the database: which input broke an earlier process. See [`crate::turn::careful`].
 const SUSPECT_NOTE: &str = "turn.suspect";
 

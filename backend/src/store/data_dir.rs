@@ -66,17 +66,7 @@ impl DataDir {
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     std::thread::sleep(HELD_LOOK_EVERY);
                 }
-                Err(TryLockError::WouldBlock) => {
-                    let owner = owner(path);
-                    let who = owner.pid.map_or_else(
-                        || "another process".to_owned(),
-                        |pid| format!("process {pid}"),
-                    );
-                    return Err(StoreError::Refused(format!(
-                        "{who} already uses the data directory {}: stop it, or set another data_dir",
-                        path.display()
-                    )));
-                }
+                Err(TryLockError::WouldBlock) => return Err(held(path)),
                 Err(TryLockError::Error(error)) => {
                     return Err(refuse_io("cannot lock the data directory", path, &error));
                 }
@@ -196,6 +186,18 @@ pub fn make_private_file(path: &Path) -> Result<(), StoreError> {
             })?;
     }
     Ok(())
+}
+
+/// The sentence for whoever finds the directory in another's hands.
+fn held(path: &Path) -> StoreError {
+    let who = owner(path).pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    StoreError::Refused(format!(
+        "{who} already uses the data directory {}: stop it, or set another data_dir",
+        path.display()
+    ))
 }
 
 fn refuse_io(what: &str, path: &Path, error: &io::Error) -> StoreError {
