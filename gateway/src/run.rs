@@ -180,8 +180,9 @@ where
         0 => u16::try_from(cores.len()).unwrap_or(u16::MAX),
         shards => shards,
     };
-    let options = shard_options(&config, policy, descriptors, shards)?;
-    start::grow_descriptor_table(config.connections_max.min(descriptors));
+    let connections = config.connections_max.min(descriptors);
+    start::grow_descriptor_table(connections);
+    let options = shard_options(&config, policy, connections, shards)?;
     let (per_shard, listen) = listener::for_shards(&config, listeners, shards)?;
     let admin_listener = match config.admin_listen {
         Some(address) => Some(
@@ -367,7 +368,7 @@ fn cores() -> Vec<usize> {
 fn shard_options(
     config: &Config,
     policy: Policy,
-    descriptors: u32,
+    connections: u32,
     shards: u16,
 ) -> Result<ShardOptions, StartError> {
     let trusted =
@@ -376,7 +377,6 @@ fn shard_options(
             found,
             expected: "expected an address (10.1.2.3) or a network (10.0.0.0/8)",
         })?;
-    let connections = config.connections_max.min(descriptors);
     // The kernel spreads connections by hash, not evenly: a shard may hold an eighth more than its share. What
     // exceeds the descriptor limit by that pauses accepting.
     let share = connections.div_ceil(u32::from(shards));

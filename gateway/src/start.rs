@@ -202,9 +202,8 @@ pub(crate) fn grow_descriptor_table(connections: u32) {
     let Ok(any) = eventfd(0, EventfdFlags::CLOEXEC) else {
         return;
     };
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let highest =
-        (u64::from(connections) + DESCRIPTORS_RESERVED).min(limit.unwrap_or(u64::MAX)) - 1;
+    // Not above the limit: `probe` left the reserved ones out of it.
+    let highest = u64::from(connections) + DESCRIPTORS_RESERVED - 1;
     let highest = std::os::fd::RawFd::try_from(highest).unwrap_or(std::os::fd::RawFd::MAX);
     drop(rustix::io::fcntl_dupfd_cloexec(&any, highest));
 }

@@ -98,17 +98,15 @@ pub(super) fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdic
     let (mut quiet, mut rough) = (Rounds::new(&cases), Rounds::new(&cases));
     let (mut repeats, repeats_max) = (0, arguments.rounds * REPEATS_PER_ROUND_MAX);
     for round in 0..arguments.rounds {
-        let first = loop {
+        let (first, rounds) = loop {
             let results = one_round(arguments, bench, cases[0], &peers, round)?;
-            if !disturbed(cases[0], &results) || repeats == repeats_max {
-                break results;
+            if !disturbed(cases[0], &results) {
+                break (results, &mut quiet);
+            }
+            if repeats == repeats_max {
+                break (results, &mut rough);
             }
             repeats += 1;
-        };
-        let rounds = if disturbed(cases[0], &first) {
-            &mut rough
-        } else {
-            &mut quiet
         };
         rounds.count += 1;
         rounds.add(0, first);

@@ -40,7 +40,7 @@ pub(super) struct Sample {
     pub(super) at_s: f64,
     pub(super) backend_bytes: u64,
     /// Of these, the database library's: caches of a bounded size that fill up in any case.
-    pub(super) database_bytes: u64,
+    pub(super) database_bytes: f64,
     pub(super) gateways_bytes: u64,
     pub(super) inside: u64,
     pub(super) asked: u64,
@@ -72,9 +72,8 @@ pub(super) struct Rush<'a> {
     samples: Vec<Sample>,
     begun: Instant,
     said_at: Instant,
-    /// When the database's memory was asked for, and what it was.
-    asked_at: Instant,
-    database_bytes: u64,
+    /// The database's memory when it was asked for last, once a second.
+    database_bytes: f64,
 }
 
 impl<'a> Rush<'a> {
@@ -138,8 +137,7 @@ impl<'a> Rush<'a> {
             samples: Vec::new(),
             begun: Instant::now(),
             said_at: Instant::now(),
-            asked_at: Instant::now(),
-            database_bytes: 0,
+            database_bytes: 0.0,
         };
         rush.open.order(Order::Come { over_ms: 1_000 })?;
         let deadline = Instant::now() + Duration::from_secs(OPEN_S_MAX);
@@ -277,24 +275,6 @@ impl<'a> Rush<'a> {
         Ok(())
     }
 
-    /// Asked once a second; in between, and while no backend answers, what it said last.
-    fn database_bytes(&mut self) -> u64 {
-        if self.asked_at.elapsed() >= SAY_EVERY {
-            self.asked_at = Instant::now();
-            let bytes = self.system.metrics().ok();
-            let bytes = bytes.and_then(|metrics| metrics.get("tidegate_database_memory_bytes"));
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "bytes, far below 2^53"
-            )]
-            if let Some(bytes) = bytes {
-                self.database_bytes = bytes as u64;
-            }
-        }
-        self.database_bytes
-    }
-
     fn look(&mut self, bench: &Bench, what: &str) -> Result<()> {
         for visitors in [&mut self.open, &mut self.new] {
             // Who is slow to answer is not asked once more meanwhile.
@@ -303,12 +283,20 @@ impl<'a> Rush<'a> {
             }
         }
         let of = |pid: u32| resident_bytes(pid).unwrap_or(0);
-        let database_bytes = self.database_bytes();
+        let says = self.said_at.elapsed() >= SAY_EVERY;
+        if says {
+            self.said_at = Instant::now();
+            // While no backend answers, what it said last holds.
+            let metrics = self.system.metrics().unwrap_or_default();
+            if let Some(bytes) = metrics.get("tidegate_database_memory_bytes") {
+                self.database_bytes = bytes;
+            }
+        }
         let (open, new) = (self.open.newest(), self.new.newest());
         let sample = Sample {
             at_s: self.begun.elapsed().as_secs_f64(),
             backend_bytes: self.system.backend().map_or(0, of),
-            database_bytes,
+            database_bytes: self.database_bytes,
             gateways_bytes: self.system.gateways().into_iter().map(of).sum(),
             inside: open.inside + new.inside,
             asked: new.asked,
@@ -316,8 +304,7 @@ impl<'a> Rush<'a> {
             chatting: open.chatting + new.chatting,
         };
         self.samples.push(sample);
-        if self.said_at.elapsed() >= SAY_EVERY {
-            self.said_at = Instant::now();
+        if says {
             bench.progress.say(format!(
                 "{what}: {} inside, {} wait, {} chat; {} late; p99 to agents {:.1} ms",
                 sample.inside,

@@ -246,14 +246,8 @@ fn growth_percent(seen: &Seen) -> Option<f64> {
     }
     let is_full = |sample: &&Sample| sample.waiting * 2 >= most;
     let half = seen.samples.iter().find(is_full)?;
-    let own_bytes = |sample: &Sample| {
-        float(
-            sample
-                .backend_bytes
-                .saturating_sub(sample.database_bytes)
-                .max(1),
-        )
-    };
+    let own_bytes =
+        |sample: &Sample| (float(sample.backend_bytes) - sample.database_bytes).max(1.0);
     let before = own_bytes(half);
     let grew = seen.samples.iter().filter(is_full).map(|sample| {
         let inside = float(sample.inside.saturating_sub(half.inside));
