@@ -14,6 +14,7 @@ use tidegate_protocol::Id;
 use crate::engine::connections::{Address, ConnectionKey};
 use crate::engine::conversation::ConversationKey;
 use crate::engine::kinds::{Role, Side};
+use crate::engine::pages::Pages;
 
 /// The smallest window: pushed to one connection in one conversation and not acknowledged.
 pub const WINDOW_BYTES_MIN: u32 = 8 * 1024;
@@ -141,7 +142,7 @@ impl Delivery {
 /// All of them, by connection; and the followers of each conversation.
 #[derive(Debug, Default)]
 pub struct Deliveries {
-    slab: Vec<Option<Delivery>>,
+    slab: Pages<Option<Delivery>>,
     followers: Vec<Vec<ConnectionKey>>,
 }
 
@@ -160,10 +161,10 @@ impl Deliveries {
     /// A connection is welcome.
     pub fn insert(&mut self, key: ConnectionKey, address: Address, principal: Id, role: Role) {
         self.remove(key);
-        if self.slab.len() <= key.index() {
-            self.slab.resize_with(key.index() + 1, || None);
+        while self.slab.len() <= key.index() {
+            self.slab.push(None);
         }
-        self.slab[key.index()] = Some(Delivery {
+        let delivery = Delivery {
             address,
             principal,
             role,
@@ -172,7 +173,10 @@ impl Deliveries {
             dirty: false,
             owed: false,
             follows: Vec::new(),
-        });
+        };
+        if let Some(place) = self.slab.get_mut(key.index()) {
+            *place = Some(delivery);
+        }
     }
 
     /// A connection is gone.

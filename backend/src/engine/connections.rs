@@ -4,12 +4,16 @@
 //! A key that became free is given out again only in a later turn ([`Connections::recycle`]): effects of this turn
 //! may still name it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 use super::kinds::{Family, Role, Side};
+use super::pages::Pages;
 
 /// Where a connection lives. A reused slot has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,12 +73,14 @@ impl Connection {
 /// All live connections.
 #[derive(Debug, Default)]
 pub struct Connections {
-    slab: Vec<Option<Connection>>,
+    slab: Pages<Option<Connection>>,
     free: Vec<u32>,
     /// Freed in this turn.
     resting: Vec<u32>,
     by_slot: BTreeMap<(u64, u16), Vec<u32>>,
-    first_of: HashMap<Id, u32>,
+    /// By principal, the key of their newest.
+    first_of: HashTable<u32>,
+    hasher: RandomState,
     visitors: u32,
     agents: u32,
 }
@@ -122,7 +128,7 @@ impl Connections {
 
     /// The connections of a principal, newest first.
     pub fn of(&self, principal: Id) -> impl Iterator<Item = ConnectionKey> + '_ {
-        let mut next = self.first_of.get(&principal).copied().unwrap_or(NONE);
+        let mut next = self.first_of(principal).unwrap_or(NONE);
         std::iter::from_fn(move || {
             let connection = self.slab.get(next as usize)?.as_ref()?;
             let key = ConnectionKey(next);
@@ -134,7 +140,13 @@ impl Connections {
     /// Whether a principal has any connection.
     #[must_use]
     pub fn is_connected(&self, principal: Id) -> bool {
-        self.first_of.contains_key(&principal)
+        self.first_of(principal).is_some()
+    }
+
+    fn first_of(&self, principal: Id) -> Option<u32> {
+        let hash = self.hasher.hash_one(principal);
+        let is_first = |key: &u32| principal_of(&self.slab, *key) == Some(principal);
+        self.first_of.find(hash, is_first).copied()
     }
 
     /// Live connections of visitors.
@@ -171,7 +183,6 @@ impl Connections {
 
     /// Adds one; its slot must be free (`in_slot` is `None`).
     pub fn insert(&mut self, new: NewConnection) -> ConnectionKey {
-        let next_of_principal = self.first_of.get(&new.principal).copied().unwrap_or(NONE);
         let NewConnection {
             address,
             principal,
@@ -189,16 +200,19 @@ impl Connections {
             widget,
             role,
             family,
-            next_of_principal,
+            next_of_principal: self.first_of(principal).unwrap_or(NONE),
         };
-        let key = if let Some(key) = self.free.pop() {
-            self.slab[key as usize] = Some(connection);
-            key
-        } else {
-            self.slab.push(Some(connection));
-            u32::try_from(self.slab.len() - 1).expect("invariant: fewer connections than 2^32")
+        let key = match self.free.pop() {
+            Some(key) => {
+                if let Some(place) = self.slab.get_mut(key as usize) {
+                    *place = Some(connection);
+                }
+                key
+            }
+            None => u32::try_from(self.slab.push(Some(connection)))
+                .expect("invariant: fewer connections than 2^32"),
         };
-        self.first_of.insert(principal, key);
+        self.lead(principal, key);
         let slots = self
             .by_slot
             .entry((address.gateway, address.shard))
@@ -214,6 +228,8 @@ impl Connections {
 
     /// Removes one; its key rests until [`Connections::recycle`].
     pub fn remove(&mut self, key: ConnectionKey) -> Option<Connection> {
+        let connection = self.get(key)?;
+        self.unlink(connection.principal, key.0, connection.next_of_principal);
         let connection = self.slab.get_mut(key.index())?.take()?;
         self.resting.push(key.0);
         if let Some(slots) = self
@@ -224,24 +240,41 @@ impl Connections {
         {
             *slot = NONE;
         }
-        self.unlink(connection.principal, key.0, connection.next_of_principal);
         *self.count(connection.role) -= 1;
         Some(connection)
     }
 
+    /// A connection is its principal's newest.
+    fn lead(&mut self, principal: Id, key: u32) {
+        let hash = self.hasher.hash_one(principal);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let of = |key: &u32| principal_of(slab, *key);
+        let is_first = |key: &u32| of(key) == Some(principal);
+        let rehash = |key: &u32| hasher.hash_one(of(key).unwrap_or(Id::ABSENT));
+        match self.first_of.entry(hash, is_first, rehash) {
+            Entry::Occupied(mut first) => *first.get_mut() = key,
+            Entry::Vacant(none) => {
+                none.insert(key);
+            }
+        }
+    }
+
+    /// `key` is about to leave the list of its principal, in which `next` follows it.
     fn unlink(&mut self, principal: Id, key: u32, next: u32) {
-        let Some(first) = self.first_of.get_mut(&principal) else {
+        let Some(first) = self.first_of(principal) else {
             return;
         };
-        if *first == key {
-            if next == NONE {
-                self.first_of.remove(&principal);
-            } else {
-                *first = next;
+        if first == key {
+            if next != NONE {
+                return self.lead(principal, next);
+            }
+            let hash = self.hasher.hash_one(principal);
+            if let Ok(entry) = self.first_of.find_entry(hash, |first| *first == key) {
+                entry.remove();
             }
             return;
         }
-        let mut at = *first;
+        let mut at = first;
         while let Some(Some(connection)) = self.slab.get_mut(at as usize) {
             if connection.next_of_principal == key {
                 connection.next_of_principal = next;
@@ -267,6 +300,11 @@ impl Connections {
     pub fn forget_gateway(&mut self, gateway: u64) {
         self.by_slot.retain(|&(instance, _), _| instance != gateway);
     }
+}
+
+fn principal_of(slab: &Pages<Option<Connection>>, key: u32) -> Option<Id> {
+    let connection = slab.get(key as usize)?.as_ref()?;
+    Some(connection.principal)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub mod marks;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod model;
 mod opening;
+pub(crate) mod pages;
 mod passing;
 mod people;
 pub mod queue;

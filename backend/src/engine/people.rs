@@ -1,11 +1,13 @@
 //! What is known of people beside their connections and conversations: only of those who are connected or have an
 //! open conversation, so nothing grows with everybody who ever came.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use tidegate_protocol::Id;
 
 use super::kinds::Family;
+use super::pages::Pages;
 use super::rate::Bucket;
 
 /// Locales that are told apart; further ones count as unknown. Visitors choose them, so the table is bounded.
@@ -31,14 +33,22 @@ pub struct Person {
 /// Everybody who matters now.
 #[derive(Debug)]
 pub struct People {
-    people: HashMap<Id, Person>,
+    /// By the id, the number in `people`.
+    numbers: HashTable<u32>,
+    hasher: RandomState,
+    people: Pages<(Id, Person)>,
+    /// Numbers of those who were forgotten.
+    free: Vec<u32>,
     locales: Vec<Box<str>>,
 }
 
 impl Default for People {
     fn default() -> Self {
         Self {
-            people: HashMap::new(),
+            numbers: HashTable::new(),
+            hasher: RandomState::new(),
+            people: Pages::default(),
+            free: Vec::new(),
             locales: vec!["".into()],
         }
     }
@@ -47,17 +57,56 @@ impl Default for People {
 impl People {
     /// One person, if known.
     pub fn get(&self, id: Id) -> Option<&Person> {
-        self.people.get(&id)
+        let number = self
+            .numbers
+            .find(self.hasher.hash_one(id), is(&self.people, id))?;
+        let (_, person) = self.people.get(*number as usize)?;
+        Some(person)
     }
 
     /// One person, made when unknown.
+    ///
+    /// # Panics
+    /// Never: a number in the index is in the table.
     pub fn entry(&mut self, id: Id) -> &mut Person {
-        self.people.entry(id).or_default()
+        let hash = self.hasher.hash_one(id);
+        let found = self.numbers.find(hash, is(&self.people, id)).copied();
+        let number = found.unwrap_or_else(|| self.add(id, hash));
+        let entry = self.people.get_mut(number as usize);
+        &mut entry
+            .expect("invariant: a number in the index is in the table")
+            .1
+    }
+
+    fn add(&mut self, id: Id, hash: u64) -> u32 {
+        let newcomer = (id, Person::default());
+        let free = self.free.pop();
+        let number = match free.and_then(|free| Some((free, self.people.get_mut(free as usize)?))) {
+            Some((free, entry)) => {
+                *entry = newcomer;
+                free
+            }
+            None => u32::try_from(self.people.push(newcomer))
+                .expect("invariant: fewer people than 2^32"),
+        };
+        let (people, hasher) = (&self.people, &self.hasher);
+        self.numbers.insert_unique(hash, number, |number| {
+            let known = people.get(*number as usize);
+            hasher.hash_one(known.map_or(Id::ABSENT, |(id, _)| *id))
+        });
+        number
     }
 
     /// Nobody needs to know them any more.
     pub fn forget(&mut self, id: Id) {
-        self.people.remove(&id);
+        let hash = self.hasher.hash_one(id);
+        if let Ok(entry) = self.numbers.find_entry(hash, is(&self.people, id)) {
+            let (number, _) = entry.remove();
+            if let Some(entry) = self.people.get_mut(number as usize) {
+                *entry = (Id::ABSENT, Person::default());
+            }
+            self.free.push(number);
+        }
     }
 
     /// Sets a person's locale.
@@ -76,8 +125,43 @@ impl People {
 
     /// A person's locale.
     pub fn locale_of(&self, id: Id) -> &str {
-        self.people
-            .get(&id)
+        self.get(id)
             .map_or("", |person| &self.locales[usize::from(person.locale)])
+    }
+}
+
+fn is(people: &Pages<(Id, Person)>, id: Id) -> impl Fn(&u32) -> bool {
+    move |number| {
+        people
+            .get(*number as usize)
+            .is_some_and(|(known, _)| *known == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_forgotten_is_nobody_and_the_place_is_the_next_ones() {
+        let mut people = People::default();
+        for id in 1..=1_000 {
+            people.entry(Id(id)).widget = u32::try_from(id).unwrap();
+        }
+        for id in (1..=1_000).step_by(2) {
+            people.forget(Id(id));
+            people.forget(Id(id));
+        }
+        for id in 2_001..=2_500 {
+            people.entry(Id(id)).name = id.to_string().into();
+        }
+        assert_eq!(people.people.len(), 1_000, "no place was left empty");
+        for id in 1..=1_000 {
+            let widget = people.get(Id(id)).map(|person| person.widget);
+            assert_eq!(widget, (id % 2 == 0).then(|| u32::try_from(id).unwrap()));
+        }
+        let newcomer = people.get(Id(2_001)).unwrap();
+        assert_eq!((&*newcomer.name, newcomer.widget), ("2001", 0));
+        assert!(people.get(Id(3_000)).is_none());
     }
 }
