@@ -56,10 +56,23 @@ pub fn cpu_us(pid: u32) -> io::Result<f64> {
 /// # Errors
 /// When there is no such process.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Resident memory that is a process's own: without the bus, whose size is fixed and of which pages are touched as records
+/// go by, and without pages of files.
+///
+/// # Errors
+/// When there is no such process.
+pub fn own_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "RssAnon:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|number| number.parse::<u64>().ok());
     kib.map(|kib| kib * 1024)
@@ -261,6 +274,8 @@ mod tests {
         );
         assert!(child.cpu_us().unwrap() > 100.0);
         assert!(child.resident_bytes().unwrap() > 100_000);
+        let own = own_bytes(child.id()).unwrap();
+        assert!((1..child.resident_bytes().unwrap()).contains(&own), "{own}");
         let pid = child.id();
         drop(child);
         assert!(cpu_us(pid).is_err(), "killed and reaped");

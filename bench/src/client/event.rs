@@ -41,6 +41,8 @@ pub enum Event {
         role: fb::Role,
         /// The highest n accepted of this session.
         last_n: u64,
+        /// When, by the server's clock, µs since the Unix epoch.
+        told_us: u64,
     },
     /// The server goes away; we come back by ourselves.
     Goaway {

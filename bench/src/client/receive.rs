@@ -137,7 +137,7 @@ impl Client {
     fn view(&mut self, view: &View<'_>, told_us: u64, now_us: u64, exchange: &mut Exchange) {
         let events = &mut exchange.events;
         match view {
-            View::Welcome(welcome) => self.welcomed(welcome, now_us, exchange),
+            View::Welcome(welcome) => self.welcomed(welcome, told_us, now_us, exchange),
             View::Wait(wait) => {
                 self.ticket = wait.ticket().unwrap_or_default().into();
                 self.link.waiting();
@@ -227,7 +227,13 @@ impl Client {
         }
     }
 
-    fn welcomed(&mut self, welcome: &fb::Welcome<'_>, now_us: u64, exchange: &mut Exchange) {
+    fn welcomed(
+        &mut self,
+        welcome: &fb::Welcome<'_>,
+        told_us: u64,
+        now_us: u64,
+        exchange: &mut Exchange,
+    ) {
         let events = &mut exchange.events;
         self.principal = welcome.principal().into();
         let role = welcome.role();
@@ -235,6 +241,7 @@ impl Client {
             principal: self.principal,
             role,
             last_n: welcome.last_n(),
+            told_us,
         });
         let number = self.link.number;
         if self

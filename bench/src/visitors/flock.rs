@@ -337,7 +337,7 @@ impl Flock {
                 self.answered(member);
                 self.visitors[member].ticket = ticket;
             }
-            Event::Welcomed { .. } => self.welcomed(member),
+            Event::Welcomed { told_us, .. } => self.welcomed(member, told_us),
             Event::State(state) => self.state(member, state.status),
             Event::Message(message) if message.role == fb::Role::Agent => {
                 self.report.received += 1;
@@ -397,14 +397,17 @@ impl Flock {
         visitor.is_away = false;
     }
 
-    fn welcomed(&mut self, member: usize) {
+    fn welcomed(&mut self, member: usize, told_us: u64) {
+        // Whose connection was lost meanwhile was not there when their turn came.
+        let was_away = self.visitors[member].is_away;
         self.answered(member);
         let visitor = &mut self.visitors[member];
         // Who comes back was let in before: that says nothing of the order.
         if let Some(ticket) = visitor.ticket.take()
             && visitor.stage == Stage::Answered
+            && !was_away
         {
-            self.report.let_in.push((ticket, now_us()));
+            self.report.let_in.push((ticket, told_us));
         }
         if visitor.stage != Stage::Answered || self.hushed {
             return;

@@ -128,7 +128,7 @@ pub struct Report {
     pub places: Latencies,
     /// How late things were done.
     pub lag: Latencies,
-    /// Of those who waited and were let in: their ticket, and when, µs.
+    /// Of those who waited and were let in, and were there all the time: their ticket, and when, by the backend's clock, µs.
     pub let_in: Vec<(u64, u64)>,
     /// CPU time of the process, µs.
     pub cpu_us: f64,

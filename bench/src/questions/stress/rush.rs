@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{StressArguments, Victim, plan};
 use crate::bench::Bench;
-use crate::process::resident_bytes;
+use crate::process::{own_bytes, resident_bytes};
 use crate::system::{Ledger, System, until};
 use crate::visitors::agents::Agents;
 use crate::visitors::far::Visitors;
@@ -38,6 +38,7 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) at_s: f64,
+    /// Its own, without the bus.
     pub(super) backend_bytes: u64,
     /// Of these, the database library's: caches of a bounded size that fill up in any case.
     pub(super) database_bytes: f64,
@@ -293,9 +294,10 @@ impl<'a> Rush<'a> {
             }
         }
         let (open, new) = (self.open.newest(), self.new.newest());
+        let backend = self.system.backend();
         let sample = Sample {
             at_s: self.begun.elapsed().as_secs_f64(),
-            backend_bytes: self.system.backend().map_or(0, of),
+            backend_bytes: backend.and_then(|pid| own_bytes(pid).ok()).unwrap_or(0),
             database_bytes: self.database_bytes,
             gateways_bytes: self.system.gateways().into_iter().map(of).sum(),
             inside: open.inside + new.inside,

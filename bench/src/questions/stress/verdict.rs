@@ -199,7 +199,7 @@ fn checks(report: &mut Report, arguments: &StressArguments, seen: &Seen, overtak
     }
     match growth_percent(seen) {
         Some(grew) => report.check_at_most(
-            "the backend's memory without its database's caches, grown while people waited, less 1,000 B a visitor inside and 5 KiB a chat",
+            "the backend's own memory without its database's caches, grown while people waited, less 1,000 B a visitor inside and 5 KiB a chat",
             grew,
             GROWTH_PERCENT_MAX,
             "%",
