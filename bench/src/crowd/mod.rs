@@ -48,8 +48,8 @@ use socket::Socket;
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one member before the others have their turn.
 const READS_PER_TURN_MAX: usize = 4;
-/// Sockets that one round looks at.
-const EVENTS_MAX: usize = 1024;
+/// Sockets that one round looks at: all of a process that has 20,000 descriptors.
+const EVENTS_MAX: usize = 20_000;
 
 /// Something that a member learned.
 #[derive(Debug)]
@@ -214,13 +214,12 @@ impl Crowd {
 
     // --- time --------------------------------------------------------------------------------------------------
 
-    /// One round: what is due, what waits to be written, what the sockets bring; at most so long until something comes.
+    /// One round: what waits to be written, what the sockets bring, what is due; at most so long until something comes.
     /// News are appended.
     ///
     /// # Errors
     /// The kernel's.
     pub fn turn(&mut self, wait_max: Duration, news: &mut Vec<News>) -> io::Result<()> {
-        self.tick();
         self.write_all();
         let timeout = Timespec::try_from(self.wait(wait_max)).map_err(io::Error::other)?;
         let mut ready = std::mem::take(&mut self.ready);
@@ -236,6 +235,8 @@ impl Crowd {
             self.socket_is_ready(number, u32::from_be_bytes([a, b, c, d]), event.flags);
         }
         self.ready = ready;
+        // After the sockets: what came while this process stood still came in time.
+        self.tick();
         news.append(&mut self.news);
         Ok(())
     }

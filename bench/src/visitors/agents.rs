@@ -10,15 +10,31 @@ use crate::client::{Event, Phase, Settings};
 use crate::corpus;
 use crate::crowd::{Crowd, News};
 use crate::latency::Latencies;
+use crate::rest;
 use crate::system::System;
 
 /// Agents come back soon: visitors wait for them.
 const BACKOFF_US_MAX: u64 = 500_000;
 
+/// Pieces of history that are read when the run is over; what is beyond stays missing.
+const HOLES_MAX: usize = 1_000;
+
+/// A part of a conversation that did not come over the socket in time: who joins one waits 0.3 s for what was said before.
+#[derive(Debug)]
+struct Hole {
+    member: usize,
+    conversation: Id,
+    /// The last that is there before it, and the last in it.
+    after: u64,
+    to: u64,
+}
+
 /// The agents and what they saw.
 #[derive(Debug)]
 pub struct Agents {
     crowd: Crowd,
+    ids: Vec<Id>,
+    holes: Vec<Hole>,
     news: Vec<News>,
     lines: Vec<&'static str>,
     text: String,
@@ -55,13 +71,15 @@ impl Agents {
             ..Settings::new(&system.ws().to_string(), Codec::Flat)
         };
         let mut crowd = Crowd::new(system.ws(), settings, 0)?;
-        for id in ids {
+        for &id in &ids {
             let token = system.agent_token(id);
             let member = crowd.add(&token, fastrand::u64(1..), fastrand::u64(..));
             crowd.start(member);
         }
         Ok(Self {
             crowd,
+            ids,
+            holes: Vec::new(),
             news: Vec::new(),
             lines: corpus::lines(),
             text: String::new(),
@@ -115,6 +133,29 @@ impl Agents {
         Ok(())
     }
 
+    /// Reads over HTTP what did not come over the sockets, and counts the visitors' texts in it as received. How many.
+    ///
+    /// # Errors
+    /// The backend does not answer.
+    pub fn read_history(&mut self, system: &System) -> Result<u64> {
+        let mut texts = 0;
+        for hole in self.holes.drain(..) {
+            let token = system.agent_token(self.ids[hole.member]);
+            let path = format!(
+                "/api/agent/conversations/{}/messages?after={}",
+                hole.conversation, hole.after
+            );
+            let page = rest::ask(system.http(), "GET", &path, Some(&token), None)?;
+            let messages = page["messages"].as_array().into_iter().flatten();
+            texts += messages
+                .filter(|message| message["seq"].as_u64().is_some_and(|seq| seq <= hole.to))
+                .filter(|message| message["sender_role"] == "visitor")
+                .count() as u64;
+        }
+        self.received += texts;
+        Ok(texts)
+    }
+
     /// All leave.
     pub fn leave(&mut self) {
         for member in 0..self.crowd.len() {
@@ -153,9 +194,20 @@ impl Agents {
             }
             Event::Accepted { .. } => self.accepted += 1,
             Event::Hole {
-                conversation, to, ..
+                conversation,
+                after,
+                to,
+                ..
             } => {
                 self.broken += 1;
+                if self.holes.len() < HOLES_MAX {
+                    self.holes.push(Hole {
+                        member: one.member,
+                        conversation,
+                        after,
+                        to,
+                    });
+                }
                 self.crowd.with(one.member, |client, now_us, exchange| {
                     client.holds(conversation, to, now_us, exchange);
                 });
