@@ -1,6 +1,6 @@
 //! The desk and a moderation worker, which is a process of its own: the example of shm-bus, run by this test again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use shm_bus::{
     AttachedGateway, BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader,
 };
-use tidegate_backend::workers::question::{ANSWER, WORKER_PROTOCOL};
-use tidegate_backend::workers::{Desk, Moderator, Verdict};
+use tidegate_backend::workers::question::{Moderation, WORKER_PROTOCOL};
+use tidegate_backend::workers::{ANSWER, TextQuestion, Verdict, Worker as _};
 use tidegate_protocol::Id;
 
 #[path = "../../shm-bus/examples/moderation_worker.rs"]
@@ -62,8 +62,24 @@ fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+type Desk = tidegate_backend::workers::Desk<Moderation>;
+
+/// A desk whose worker's directory is `moderation` in that one; and where that is.
+fn open_desk(bus_dir: &Path) -> (Desk, PathBuf) {
+    let desk = Desk::start("moderation", bus_dir, Arc::new(|| {})).expect("a desk");
+    (desk, bus_dir.join("moderation"))
+}
+
+fn question(text: &str) -> TextQuestion {
+    TextQuestion {
+        sender: Id(7),
+        conversation: Id(8),
+        text: text.into(),
+    }
+}
+
 fn ask(desk: &mut Desk, number: u64, text: &str) -> Verdict {
-    assert!(desk.ask(number, Id(7), Id(8), text), "a worker is there");
+    assert!(desk.ask(number, question(text)), "a worker is there");
     let (answered, verdict) = eventually("the answer", || desk.answer());
     assert_eq!(answered, number);
     verdict
@@ -72,12 +88,11 @@ fn ask(desk: &mut Desk, number: u64, text: &str) -> Verdict {
 #[test]
 fn a_worker_answers_is_killed_and_its_successor_goes_on() {
     let directory = tempfile::tempdir().expect("a directory");
-    let bus = directory.path().join("moderation");
-    let mut desk = Desk::start(&bus, Arc::new(|| {})).expect("a desk");
-    assert!(!desk.ask(1, Id(7), Id(8), "hello"), "nobody is there yet");
+    let (mut desk, bus) = open_desk(directory.path());
+    assert!(!desk.ask(1, question("hello")), "nobody is there yet");
 
     let worker = Worker::start(&bus);
-    eventually("a worker", || desk.has_worker().then_some(()));
+    eventually("a worker", || desk.is_there().then_some(()));
     assert_eq!(ask(&mut desk, 2, "hello"), Verdict::Allow);
     assert_eq!(
         ask(&mut desk, 3, "a forbidden word"),
@@ -91,13 +106,11 @@ fn a_worker_answers_is_killed_and_its_successor_goes_on() {
     assert_eq!(ask(&mut desk, 5, &long), Verdict::Allow);
 
     drop(worker);
-    eventually("its death to be seen", || {
-        (!desk.has_worker()).then_some(())
-    });
-    assert!(!desk.ask(6, Id(7), Id(8), "hello"), "it gets the default");
+    eventually("its death to be seen", || (!desk.is_there()).then_some(()));
+    assert!(!desk.ask(6, question("hello")), "it gets the default");
 
     let _successor = Worker::start(&bus);
-    eventually("a successor", || desk.has_worker().then_some(()));
+    eventually("a successor", || desk.is_there().then_some(()));
     for number in 7..200 {
         assert_eq!(ask(&mut desk, number, "still there?"), Verdict::Allow);
     }
@@ -113,17 +126,16 @@ fn take_the_seat(bus_path: &Path, desk: &Desk) -> (AttachedGateway, BackendSeat)
         .pop()
         .expect("the desk's");
     let asker = seat.attach(instance).expect("it attaches");
-    eventually("the worker", || desk.has_worker().then_some(()));
+    eventually("the worker", || desk.is_there().then_some(()));
     (asker, seat)
 }
 
 #[test]
 fn a_question_that_a_dead_worker_left_is_answered_by_its_successor() {
     let directory = tempfile::tempdir().expect("a directory");
-    let bus_path = directory.path().join("moderation");
-    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
+    let (mut desk, bus_path) = open_desk(directory.path());
     let worker = take_the_seat(&bus_path, &desk);
-    assert!(desk.ask(1, Id(7), Id(8), "a forbidden word"));
+    assert!(desk.ask(1, question("a forbidden word")));
     drop(worker);
     let _successor = Worker::start(&bus_path);
     let answer = eventually("the answer", || desk.answer());
@@ -133,10 +145,9 @@ fn a_question_that_a_dead_worker_left_is_answered_by_its_successor() {
 #[test]
 fn a_worker_that_answers_garbage_is_not_believed_and_hurts_nobody() {
     let directory = tempfile::tempdir().expect("a directory");
-    let bus_path = directory.path().join("moderation");
-    let mut desk = Desk::start(&bus_path, Arc::new(|| {})).expect("a desk");
+    let (mut desk, bus_path) = open_desk(directory.path());
     let (mut asker, _seat) = take_the_seat(&bus_path, &desk);
-    assert!(desk.ask(1, Id(7), Id(8), "hello"));
+    assert!(desk.ask(1, question("hello")));
     let ports = &mut asker.shards[0];
     let mut copy = RecordCopy::default();
     let question = eventually("the question", || match ports.to_backend.next(&mut copy) {

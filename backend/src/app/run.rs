@@ -26,7 +26,7 @@ use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
 use crate::turn::careful::Careful;
 use crate::turn::held::Moderation;
 use crate::turn::{Stepped, Turn, TurnLimits};
-use crate::workers::Desk;
+use crate::workers::{self, Desk};
 
 /// The longest sleep: a producer may have died between publish and ring.
 const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
@@ -348,10 +348,14 @@ fn patiently<T>(
 /// Opens the moderation worker's bus. Who has turned it on wants no text to pass without it: a start fails if it cannot
 /// be had.
 fn moderation_of(config: &Config, wake: &Wake) -> Result<Moderation, StartError> {
-    let directory = config.bus_dir.join("moderation");
-    let desk = Desk::start(&directory, Arc::clone(wake)).map_err(StartError::Bus)?;
+    let desk = Desk::<workers::question::Moderation>::start(
+        "moderation",
+        &config.bus_dir,
+        Arc::clone(wake),
+    )
+    .map_err(StartError::Bus)?;
     let wish = config.moderation;
-    tracing::info!(directory = %directory.display(), default = ?wish.default, "visitors' texts wait for a moderation worker");
+    tracing::info!(bus_dir = %config.bus_dir.display(), default = ?wish.default, "visitors' texts wait for a moderation worker");
     Ok(Moderation::new(
         Box::new(desk),
         wish.default,

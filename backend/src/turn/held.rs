@@ -27,14 +27,17 @@ use crate::engine::connections::Address;
 use crate::engine::input::{Input, Ruling};
 use crate::engine::kinds::{Reason, Role};
 use crate::store::{Store, StoreError};
-use crate::workers::{Moderator, Verdict};
+use crate::workers::{TextQuestion, Verdict, Worker};
+
+/// Who looks at texts.
+type Moderator = dyn Worker<TextQuestion, Verdict>;
 
 /// What a visitor reads whose text nobody looked at.
 const UNMODERATED: &str = "this text could not be checked; try again later";
 
 /// Texts under moderation.
 pub struct Moderation {
-    moderator: Box<dyn Moderator>,
+    moderator: Box<Moderator>,
     default: ModerationDefault,
     answer_us_max: u64,
     held_max: usize,
@@ -71,7 +74,7 @@ impl Moderation {
     /// `held_max` texts wait.
     #[must_use]
     pub fn new(
-        moderator: Box<dyn Moderator>,
+        moderator: Box<Moderator>,
         default: ModerationDefault,
         answer_us_max: u64,
         held_max: usize,
@@ -121,7 +124,12 @@ impl Moderation {
         now_us: u64,
     ) -> Option<u64> {
         let number = self.last_number + 1;
-        if self.asked.len() >= self.held_max || !self.moderator.ask(number, sender, to, text) {
+        let question = TextQuestion {
+            sender,
+            conversation: to,
+            text: text.to_owned(),
+        };
+        if self.asked.len() >= self.held_max || !self.moderator.ask(number, question) {
             return None;
         }
         self.last_number = number;

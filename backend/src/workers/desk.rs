@@ -1,5 +1,5 @@
 //! The thread between the turn and one worker: questions out, answers in. It owns the backend's end of the worker's
-//! bus, and makes a fresh one when the worker has damaged the old.
+//! bus, and makes a fresh one when the worker has damaged the old. What is asked and answered is the [`Records`]'.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,12 +12,8 @@ use shm_bus::{
     BusDirectory, Claimed, GatewaySegment, Read, RecordCopy, RecordHeader, Ringer, SegmentOptions,
     ShardEnd,
 };
-use tidegate_protocol::Id;
 
-use super::Moderator;
-use super::question::{
-    ANSWER, QUESTION, Verdict, WORKER_PROTOCOL, question_bytes, read_answer, write_question,
-};
+use super::{ANSWER, QUESTION, Records, Worker};
 use crate::app::handle::Wake;
 
 /// Questions on their way to the worker.
@@ -30,17 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Before a segment that could not be made is tried again.
 const MEND_EVERY: Duration = Duration::from_millis(500);
 
-struct Question {
-    number: u64,
-    sender: Id,
-    conversation: Id,
-    text: String,
-}
-
 /// The turn's end of it. Dropped, it stops the thread.
-pub struct Desk {
-    questions: Sender<Question>,
-    answers: Receiver<(u64, Verdict)>,
+pub struct Desk<R: Records> {
+    name: &'static str,
+    questions: Sender<(u64, R::Question)>,
+    answers: Receiver<(u64, R::Answer)>,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,20 +55,23 @@ impl State {
     }
 }
 
-impl Desk {
-    /// Opens the worker's directory, which is made if need be, and waits there for a worker. `wake` is called when an
-    /// answer came.
+impl<R: Records> Desk<R> {
+    /// Opens the worker's directory in `bus_dir`, which is made if need be, and waits there for a worker. `name` is the
+    /// directory's, the thread's and the worker's in log lines. `wake` is called when an answer came, and when a worker
+    /// comes or goes.
     ///
     /// # Errors
     /// A sentence: the directory or the rings cannot be made, or there is no thread.
-    pub fn start(directory: &Path, wake: Wake) -> Result<Self, String> {
-        let bus = BusDirectory::open_or_create(directory).map_err(|error| error.to_string())?;
-        let shard = segment(&bus)?;
+    pub fn start(name: &'static str, bus_dir: &Path, wake: Wake) -> Result<Self, String> {
+        let directory = bus_dir.join(name);
+        let bus = BusDirectory::open_or_create(&directory).map_err(|error| error.to_string())?;
+        let shard = segment(&bus, R::PROTOCOL)?;
         let (questions, asked) = bounded(QUESTIONS_WAITING_MAX);
         // Answers are bounded by the ring that they come from: what the turn does not take stays there.
         let (answered, answers) = bounded(QUESTIONS_WAITING_MAX);
         let state = Arc::new(State::default());
-        let clerk = Clerk {
+        let clerk = Clerk::<R> {
+            name,
             bus,
             asked,
             answered,
@@ -88,41 +81,34 @@ impl Desk {
             garbage: 0,
         };
         let thread = thread::Builder::new()
-            .name("moderation".to_owned())
+            .name(name.to_owned())
             .spawn(move || clerk.run(shard))
             .map_err(|error| error.to_string())?;
         Ok(Self {
+            name,
             questions,
             answers,
             state,
             thread: Some(thread),
         })
     }
-
-    /// Whether a worker is there.
-    #[must_use]
-    pub fn has_worker(&self) -> bool {
-        self.state.alive.load(Ordering::Acquire)
-    }
 }
 
-impl Moderator for Desk {
-    fn ask(&mut self, number: u64, sender: Id, conversation: Id, text: &str) -> bool {
-        if !self.has_worker() {
+impl<R: Records> Worker<R::Question, R::Answer> for Desk<R> {
+    fn is_there(&self) -> bool {
+        self.state.alive.load(Ordering::Acquire)
+    }
+
+    fn ask(&mut self, number: u64, question: R::Question) -> bool {
+        if !self.is_there() {
             return false;
         }
-        let question = Question {
-            number,
-            sender,
-            conversation,
-            text: text.to_owned(),
-        };
-        let asked = self.questions.try_send(question).is_ok();
+        let asked = self.questions.try_send((number, question)).is_ok();
         self.state.ring();
         asked
     }
 
-    fn answer(&mut self) -> Option<(u64, Verdict)> {
+    fn answer(&mut self) -> Option<(u64, R::Answer)> {
         self.answers.try_recv().ok()
     }
 
@@ -131,26 +117,26 @@ impl Moderator for Desk {
     }
 }
 
-impl Drop for Desk {
+impl<R: Records> Drop for Desk<R> {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Release);
         self.state.ring();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the moderation desk panicked");
+            tracing::error!("the {} desk panicked", self.name);
         }
     }
 }
 
 /// The two rings of a fresh segment. It lives as long as its shard's end does, and goes with the worker that drains it,
 /// or with the next segment's making.
-fn segment(bus: &BusDirectory) -> Result<ShardEnd, String> {
+fn segment(bus: &BusDirectory, protocol: u32) -> Result<ShardEnd, String> {
     let options = SegmentOptions {
         shards: 1,
         ring_bytes: RING_BYTES,
         record_bytes_max: RECORD_BYTES_MAX,
-        protocol: WORKER_PROTOCOL,
+        protocol,
         build: concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let mut segment = GatewaySegment::create(bus, &options).map_err(|error| error.to_string())?;
@@ -159,10 +145,11 @@ fn segment(bus: &BusDirectory) -> Result<ShardEnd, String> {
 }
 
 /// What the thread holds.
-struct Clerk {
+struct Clerk<R: Records> {
+    name: &'static str,
     bus: BusDirectory,
-    asked: Receiver<Question>,
-    answered: Sender<(u64, Verdict)>,
+    asked: Receiver<(u64, R::Question)>,
+    answered: Sender<(u64, R::Answer)>,
     state: Arc<State>,
     wake: Wake,
     copy: RecordCopy,
@@ -170,14 +157,17 @@ struct Clerk {
     garbage: u64,
 }
 
-impl Clerk {
+impl<R: Records> Clerk<R> {
     fn run(mut self, mut shard: ShardEnd) {
         self.show_ringer(&shard);
         while !self.state.stop.load(Ordering::Acquire) {
             self.look(&shard);
             self.ask(&mut shard);
             if self.take(&mut shard).is_err() {
-                tracing::error!("the moderation worker damaged its ring: it gets a fresh one");
+                tracing::error!(
+                    "the {} worker damaged its ring: it gets a fresh one",
+                    self.name
+                );
                 self.state.alive.store(false, Ordering::Release);
                 match self.mend() {
                     Some(fresh) => shard = fresh,
@@ -209,27 +199,31 @@ impl Clerk {
         let alive = watch.alive() && watch.instance().is_some();
         if self.state.alive.swap(alive, Ordering::AcqRel) != alive {
             if alive {
-                tracing::info!(pid = watch.pid(), "a moderation worker is there");
+                tracing::info!(pid = watch.pid(), "a {} worker is there", self.name);
             } else {
-                tracing::warn!("the moderation worker is gone: texts get the default");
+                tracing::warn!(
+                    "the {} worker is gone: what it would be asked gets the default",
+                    self.name
+                );
             }
+            (self.wake)();
         }
     }
 
     /// What finds no room is not asked: the default comes in time.
     fn ask(&mut self, shard: &mut ShardEnd) {
         let mut any = false;
-        while let Ok(question) = self.asked.try_recv() {
+        while let Ok((number, question)) = self.asked.try_recv() {
             let Ok(Claimed::Claimed(mut claim)) =
-                shard.to_backend.claim(question_bytes(&question.text))
+                shard.to_backend.claim(R::question_bytes(&question))
             else {
                 continue;
             };
-            write_question(question.conversation, &question.text, claim.payload_mut());
+            R::write_question(&question, claim.payload_mut());
             claim.commit(RecordHeader {
                 kind: QUESTION,
-                principal: question.sender.0,
-                trace: question.number,
+                principal: R::principal(&question).0,
+                trace: number,
                 ..RecordHeader::default()
             });
             any = true;
@@ -248,10 +242,10 @@ impl Clerk {
                 Read::Bad(bad) if bad.condemned => return Err(()),
                 Read::Bad(_) => self.garbage += 1,
                 Read::Record(header) => {
-                    let verdict = read_answer(self.copy.payload());
-                    match verdict.filter(|_| header.kind == ANSWER) {
-                        Some(verdict) => {
-                            any |= self.answered.try_send((header.trace, verdict)).is_ok()
+                    let answer = R::read_answer(self.copy.payload());
+                    match answer.filter(|_| header.kind == ANSWER) {
+                        Some(answer) => {
+                            any |= self.answered.try_send((header.trace, answer)).is_ok()
                         }
                         None => self.garbage += 1,
                     }
@@ -263,7 +257,8 @@ impl Clerk {
         if self.garbage > 0 {
             tracing::warn!(
                 records = self.garbage,
-                "the moderation worker answered nonsense"
+                "the {} worker answered nonsense",
+                self.name
             );
             self.garbage = 0;
         }
@@ -276,12 +271,12 @@ impl Clerk {
     /// Fresh rings; `None`: asked to stop before there were any.
     fn mend(&self) -> Option<ShardEnd> {
         while !self.state.stop.load(Ordering::Acquire) {
-            match segment(&self.bus) {
+            match segment(&self.bus, R::PROTOCOL) {
                 Ok(shard) => {
                     self.show_ringer(&shard);
                     return Some(shard);
                 }
-                Err(error) => tracing::error!(%error, "no rings for the moderation worker"),
+                Err(error) => tracing::error!(%error, "no rings for the {} worker", self.name),
             }
             thread::sleep(MEND_EVERY);
         }

@@ -1,9 +1,13 @@
 //! Workers beside the backend: processes of any language that answer questions over a pair of rings of their own.
 //!
-//! A worker's directory (`moderation` in the bus directory) is a bus like any other, in which the worker has the
-//! backend's part and Tidegate's backend a gateway's. So a worker registers by taking the seat, of which there is one;
-//! its death frees it; it hears the doorbell; and whoever takes the seat next finds the questions that were not released
-//! yet. shm-bus's README gives every byte of that; the records in it are [`question`]'s.
+//! | directory | it is asked about | it answers | records |
+//! | --- | --- | --- | --- |
+//! | `moderation` | each text of a visitor, before it is accepted | allow, refuse, replace | [`question`] |
+//!
+//! A worker's directory (in the bus directory) is a bus like any other, in which the worker has the backend's part and
+//! Tidegate's backend a gateway's. So a worker registers by taking the seat, of which there is one; its death frees it;
+//! it hears the doorbell; and whoever takes the seat next finds the questions that were not released yet. shm-bus's
+//! README gives every byte of that.
 //!
 //! Nobody waits for a worker: the turn hands a question to a [`desk`], which is a thread, and goes on. What is not
 //! answered in time gets the default.
@@ -14,14 +18,43 @@ pub mod question;
 use tidegate_protocol::Id;
 
 pub use desk::Desk;
-pub use question::Verdict;
+pub use question::{TextQuestion, Verdict};
 
-/// Somebody who decides about texts.
-pub trait Moderator {
-    /// Asks about a text; false: nobody is there to answer, or too much waits already.
-    fn ask(&mut self, number: u64, sender: Id, conversation: Id, text: &str) -> bool;
+/// A question's record kind, whatever it is about.
+pub const QUESTION: u16 = 1;
+/// An answer's record kind.
+pub const ANSWER: u16 = 2;
+
+/// What a kind of worker is asked and answers, as payloads of records.
+pub trait Records: 'static {
+    /// What both sides mean by the payloads: a worker takes the seat for it, and is refused one for another.
+    const PROTOCOL: u32;
+    /// What it is asked.
+    type Question: Send + 'static;
+    /// What it answers.
+    type Answer: Send + 'static;
+
+    /// Whom the question is about: the principal of its record.
+    fn principal(question: &Self::Question) -> Id;
+    /// Bytes of the question's payload.
+    fn question_bytes(question: &Self::Question) -> usize;
+    /// Fills the question's payload.
+    ///
+    /// # Panics
+    /// If it is not [`Records::question_bytes`] long.
+    fn write_question(question: &Self::Question, payload: &mut [u8]);
+    /// What an answer's payload says; `None`: nothing that is defined.
+    fn read_answer(payload: &[u8]) -> Option<Self::Answer>;
+}
+
+/// Somebody who answers questions.
+pub trait Worker<Question, Answer> {
+    /// Whether one is there to be asked.
+    fn is_there(&self) -> bool;
+    /// Asks; false: nobody is there to answer, or too much waits already.
+    fn ask(&mut self, number: u64, question: Question) -> bool;
     /// An answer that came, to the question of that number. It may be late, or to a question that nobody asked.
-    fn answer(&mut self) -> Option<(u64, Verdict)>;
+    fn answer(&mut self) -> Option<(u64, Answer)>;
     /// Whether one is there.
     fn has_answer(&self) -> bool;
 }

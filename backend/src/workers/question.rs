@@ -1,5 +1,5 @@
-//! What a moderator is asked and answers, byte by byte. Little-endian; the record's header (48 bytes, shm-bus) says
-//! what it is and to which question it belongs.
+//! What a worker is asked about a text and answers, byte by byte. Little-endian; the record's header (48 bytes,
+//! shm-bus) says what it is and to which question it belongs.
 //!
 //! ```text
 //! question: record of kind 1, in `to_backend` of the worker's bus
@@ -21,17 +21,26 @@
 
 use tidegate_protocol::{Id, limits};
 
+use super::Records;
+
 /// What both sides mean by these records: a worker takes the seat for it.
 pub const WORKER_PROTOCOL: u32 = 1;
-/// A question's record kind.
-pub const QUESTION: u16 = 1;
-/// An answer's record kind.
-pub const ANSWER: u16 = 2;
 /// Of a reason, so much is told.
 pub const REASON_BYTES_MAX: usize = 256;
 
 const QUESTION_HEAD_BYTES: usize = 24;
 const ANSWER_HEAD_BYTES: usize = 8;
+
+/// A text that somebody is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextQuestion {
+    /// Who wrote it.
+    pub sender: Id,
+    /// Where it goes; [`Id::ABSENT`]: a conversation is begun.
+    pub conversation: Id,
+    /// What it says.
+    pub text: String,
+}
 
 /// What is to become of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,28 +53,43 @@ pub enum Verdict {
     Replace(String),
 }
 
-/// Bytes of a question's payload.
-#[must_use]
-pub const fn question_bytes(text: &str) -> usize {
-    QUESTION_HEAD_BYTES + text.len()
+/// A moderator's records.
+pub enum Moderation {}
+
+impl Records for Moderation {
+    const PROTOCOL: u32 = WORKER_PROTOCOL;
+    type Question = TextQuestion;
+    type Answer = Verdict;
+
+    fn principal(question: &TextQuestion) -> Id {
+        question.sender
+    }
+
+    fn question_bytes(question: &TextQuestion) -> usize {
+        QUESTION_HEAD_BYTES + question.text.len()
+    }
+
+    fn write_question(question: &TextQuestion, payload: &mut [u8]) {
+        write_question(question, payload);
+    }
+
+    fn read_answer(payload: &[u8]) -> Option<Verdict> {
+        read_answer(payload)
+    }
 }
 
-/// Fills a question's payload.
-///
-/// # Panics
-/// If it is not [`question_bytes`] long.
-pub fn write_question(conversation: Id, text: &str, payload: &mut [u8]) {
+fn write_question(question: &TextQuestion, payload: &mut [u8]) {
+    let text = &question.text;
     let (head, body) = payload.split_at_mut(QUESTION_HEAD_BYTES);
     let bytes = u32::try_from(text.len()).expect("invariant: a text is bounded by its envelope");
-    head[..16].copy_from_slice(&conversation.0.to_le_bytes());
+    head[..16].copy_from_slice(&question.conversation.0.to_le_bytes());
     head[16..20].copy_from_slice(&bytes.to_le_bytes());
     head[20..].fill(0);
     body.copy_from_slice(text.as_bytes());
 }
 
 /// What an answer's payload says; `None`: nothing that is defined.
-#[must_use]
-pub fn read_answer(payload: &[u8]) -> Option<Verdict> {
+fn read_answer(payload: &[u8]) -> Option<Verdict> {
     let (head, body) = payload.split_at_checked(ANSWER_HEAD_BYTES)?;
     let bytes = u32::from_le_bytes(*head[4..].first_chunk()?) as usize;
     let text = std::str::from_utf8(body.get(..bytes)?).ok()?;
@@ -116,8 +140,13 @@ mod tests {
 
     #[test]
     fn a_question_has_its_parts_where_the_table_says() {
-        let mut payload = vec![0xaa; question_bytes("hi")];
-        write_question(Id(0x0102), "hi", &mut payload);
+        let question = TextQuestion {
+            sender: Id(7),
+            conversation: Id(0x0102),
+            text: "hi".into(),
+        };
+        let mut payload = vec![0xaa; Moderation::question_bytes(&question)];
+        Moderation::write_question(&question, &mut payload);
         assert_eq!(payload[..3], [2, 1, 0]);
         assert_eq!(payload[16..], [2, 0, 0, 0, 0, 0, 0, 0, b'h', b'i']);
     }

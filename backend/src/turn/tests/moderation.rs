@@ -12,7 +12,7 @@ use crate::app::command::HttpCommand;
 use crate::config::ModerationDefault;
 use crate::engine::kinds::Reason;
 use crate::turn::held::Moderation;
-use crate::workers::{Moderator, Verdict};
+use crate::workers::{TextQuestion, Verdict, Worker};
 
 const ANSWER_MS_MAX: u64 = 300;
 
@@ -27,11 +27,15 @@ struct Played {
 #[derive(Clone, Default)]
 pub(super) struct Double(Rc<RefCell<Played>>);
 
-impl Moderator for Double {
-    fn ask(&mut self, number: u64, _: Id, _: Id, text: &str) -> bool {
+impl Worker<TextQuestion, Verdict> for Double {
+    fn is_there(&self) -> bool {
+        !self.0.borrow().is_gone
+    }
+
+    fn ask(&mut self, number: u64, question: TextQuestion) -> bool {
         let mut played = self.0.borrow_mut();
         if !played.is_gone {
-            played.asked.push((number, text.to_owned()));
+            played.asked.push((number, question.text));
         }
         !played.is_gone
     }
