@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::workers::Verdict;
+
 /// The `[backend]` table of the configuration file. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,6 +97,8 @@ pub struct Config {
     pub retention: Retention,
     /// A worker that looks at visitors' texts before they are accepted.
     pub moderation: Moderation,
+    /// A worker that translates visitors' and agents' texts before they are accepted.
+    pub translation: Translation,
     /// Password checks at once: each holds 19 MiB and a thread for some 20 ms.
     pub password_checks_max: usize,
     /// Failed logins of one address in a minute before it has to wait.
@@ -202,7 +206,30 @@ impl Default for Moderation {
     }
 }
 
-/// The longest that a text may be held: HTTP and clients wait no longer than twice that.
+/// The `[backend.translation]` table. The translator's bus is the directory `translation` in `bus_dir`. Without one, or
+/// without an answer in time, a text is sent as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Translation {
+    /// Whether visitors' and agents' texts are held until a worker has looked at them; visitors' after the moderator.
+    pub enabled: bool,
+    /// How long a worker may take for an answer; at most 5,000, together with the moderator.
+    pub worker_answer_ms_max: u64,
+    /// Texts held at once; what comes beyond is sent as it is, at once.
+    pub held_max: usize,
+}
+
+impl Default for Translation {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            worker_answer_ms_max: 300,
+            held_max: 1_024,
+        }
+    }
+}
+
+/// The longest that a text may be held, at all stages together: HTTP and clients wait no longer than twice that.
 const WORKER_ANSWER_MS_MAX: u64 = 5_000;
 
 /// What becomes of a text that nobody looked at.
@@ -214,6 +241,20 @@ pub enum ModerationDefault {
     Allow,
     /// It is refused, and its sender may try again.
     Refuse,
+}
+
+/// What a visitor reads whose text nobody looked at.
+const UNMODERATED: &str = "this text could not be checked; try again later";
+
+impl ModerationDefault {
+    /// The same as a moderator would say it.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Allow => Verdict::Allow,
+            Self::Refuse => Verdict::Refuse(UNMODERATED.to_owned()),
+        }
+    }
 }
 
 /// What an acknowledged message survives.
@@ -271,6 +312,7 @@ impl Default for Config {
             admission: Admission::default(),
             retention: Retention::default(),
             moderation: Moderation::default(),
+            translation: Translation::default(),
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
             logins_per_user_per_min_max: 10,
@@ -347,6 +389,22 @@ impl Config {
                 self.moderation.worker_answer_ms_max
             ));
         }
+        let (moderation, translation) = (self.moderation, self.translation);
+        if !(1..=WORKER_ANSWER_MS_MAX).contains(&translation.worker_answer_ms_max) {
+            found.push(format!(
+                "translation.worker_answer_ms_max is {}; it must be 1 to {WORKER_ANSWER_MS_MAX}",
+                translation.worker_answer_ms_max
+            ));
+        }
+        let both_ms = moderation
+            .worker_answer_ms_max
+            .saturating_add(translation.worker_answer_ms_max);
+        if moderation.enabled && translation.enabled && both_ms > WORKER_ANSWER_MS_MAX {
+            found.push(format!(
+                "moderation.worker_answer_ms_max and translation.worker_answer_ms_max are {both_ms} together; a text that \
+                 waits for both may be held for {WORKER_ANSWER_MS_MAX}: lower one of them"
+            ));
+        }
         for origin in &self.allowed_origins {
             if let Err(why) = crate::http::origin::check(origin) {
                 found.push(format!("allowed_origins has \"{origin}\": {why}"));
@@ -390,6 +448,16 @@ mod tests {
                 burst: 0,
                 ..Admission::default()
             },
+            moderation: Moderation {
+                enabled: true,
+                worker_answer_ms_max: 4_000,
+                ..Moderation::default()
+            },
+            translation: Translation {
+                enabled: true,
+                worker_answer_ms_max: 4_000,
+                ..Translation::default()
+            },
             ..Config::default()
         };
         let mistakes = config.mistakes().join("\n");
@@ -399,6 +467,7 @@ mod tests {
             "allowed_origins",
             "wal_bytes_max",
             "admission.burst",
+            "translation.worker_answer_ms_max are 8000 together",
         ] {
             assert!(mistakes.contains(key), "{key} is missing in: {mistakes}");
         }

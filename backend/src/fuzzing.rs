@@ -43,7 +43,7 @@ pub fn journal_input(bytes: &[u8]) {
     input.write(&mut written);
     assert_eq!(Input::read(&written).as_ref(), Ok(&input));
     // Commands are kept as JSON, which can be spelt in many ways; everything else in one.
-    if let Input::Http { command, .. } = &input {
+    if let Input::Http { command, .. } | Input::HttpReplaced { command, .. } = &input {
         assert!(matches!(command, Cow::Owned(_)));
     } else {
         let differing = written.iter().zip(bytes).filter(|(a, b)| a != b).count();

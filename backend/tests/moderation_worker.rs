@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use shm_bus::{
     AttachedGateway, BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader,
 };
+use tidegate_backend::engine::kinds::Side;
 use tidegate_backend::workers::question::{Moderation, WORKER_PROTOCOL};
 use tidegate_backend::workers::{ANSWER, TextQuestion, Verdict, Worker as _};
 use tidegate_protocol::Id;
@@ -73,6 +74,7 @@ fn open_desk(bus_dir: &Path) -> (Desk, PathBuf) {
 fn question(text: &str) -> TextQuestion {
     TextQuestion {
         sender: Id(7),
+        by: Side::Visitor,
         conversation: Id(8),
         text: text.into(),
     }

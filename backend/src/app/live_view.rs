@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::command::AgentView;
 use crate::admission::AdmissionView;
 use crate::engine::ledger::Ledger;
+use crate::turn::tally::WorkerView;
 use crate::turn::timing::Quantiles;
 
 /// How old a snapshot may be while things change.
@@ -52,6 +53,8 @@ pub struct LiveView {
     pub counters: Counters,
     /// How long things take.
     pub times: Times,
+    /// Each kind of worker that is turned on.
+    pub workers: Vec<WorkerView>,
 }
 
 /// How long things take, as the turn sees it.

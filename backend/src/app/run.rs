@@ -24,9 +24,9 @@ use crate::journal::{Beginning, Journal, JournalBounds, Mask};
 use crate::store::data_dir::DataDir;
 use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
 use crate::turn::careful::Careful;
-use crate::turn::held::Moderation;
+use crate::turn::stages::Stage;
 use crate::turn::{Stepped, Turn, TurnLimits};
-use crate::workers::{self, Desk};
+use crate::workers::{self, Desk, MODERATION, Records, TRANSLATION, Verdict};
 
 /// The longest sleep: a producer may have died between publish and ring.
 const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
@@ -286,8 +286,9 @@ pub fn run(
     if let Some(journal) = journal {
         turn.set_journal(journal);
     }
-    if config.moderation.enabled {
-        turn.set_moderation(moderation_of(&config, &wake)?);
+    let stages = stages_of(&config, &wake)?;
+    if !stages.is_empty() {
+        turn.set_stages(stages);
     }
 
     let gather_us = config.turn_gather_us_max;
@@ -345,23 +346,45 @@ fn patiently<T>(
     }
 }
 
-/// Opens the moderation worker's bus. Who has turned it on wants no text to pass without it: a start fails if it cannot
-/// be had.
-fn moderation_of(config: &Config, wake: &Wake) -> Result<Moderation, StartError> {
-    let desk = Desk::<workers::question::Moderation>::start(
-        "moderation",
-        &config.bus_dir,
-        Arc::clone(wake),
-    )
-    .map_err(StartError::Bus)?;
-    let wish = config.moderation;
-    tracing::info!(bus_dir = %config.bus_dir.display(), default = ?wish.default, "visitors' texts wait for a moderation worker");
-    Ok(Moderation::new(
-        Box::new(desk),
-        wish.default,
-        wish.worker_answer_ms_max * 1_000,
-        wish.held_max,
-    ))
+/// Opens the buses of the workers that texts wait for, in the order in which texts pass them. Who has turned one on wants
+/// no text to pass without it: a start fails if it cannot be had.
+fn stages_of(config: &Config, wake: &Wake) -> Result<Vec<Stage>, StartError> {
+    let mut stages = Vec::new();
+    if config.moderation.enabled {
+        let wish = config.moderation;
+        stages.push(Stage {
+            name: MODERATION,
+            worker: desk::<workers::Moderation>(MODERATION, config, wake)?,
+            looks_at_agents: false,
+            default: wish.default.verdict(),
+            answer_us_max: wish.worker_answer_ms_max * 1_000,
+            held_max: wish.held_max,
+        });
+    }
+    if config.translation.enabled {
+        let wish = config.translation;
+        stages.push(Stage {
+            name: TRANSLATION,
+            worker: desk::<workers::Translation>(TRANSLATION, config, wake)?,
+            looks_at_agents: true,
+            default: Verdict::Allow,
+            answer_us_max: wish.worker_answer_ms_max * 1_000,
+            held_max: wish.held_max,
+        });
+    }
+    Ok(stages)
+}
+
+/// A worker's desk in its directory.
+fn desk<R: Records>(
+    name: &'static str,
+    config: &Config,
+    wake: &Wake,
+) -> Result<Box<Desk<R>>, StartError> {
+    let desk = Desk::start(name, &config.bus_dir, Arc::clone(wake)).map_err(StartError::Bus)?;
+    let directory = config.bus_dir.join(name);
+    tracing::info!(directory = %directory.display(), "a {name} worker is asked when one is there");
+    Ok(Box::new(desk))
 }
 
 /// Prepares the journal, if one is asked for. People who chat do not go without because it cannot be written.

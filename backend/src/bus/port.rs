@@ -34,7 +34,7 @@ pub struct Port {
     pub taken: bool,
     /// Position to release to once the running turn is published; not beyond what is held.
     pub release_to: Option<Position>,
-    /// Where records begin that wait for a moderator: they stay in the ring.
+    /// Where records begin that wait for a worker: they stay in the ring.
     pub held: BTreeSet<u64>,
     /// The producer ended and everything it published was taken, or the ring is beyond reading.
     pub read_to_end: bool,

@@ -12,7 +12,7 @@ use super::kinds::{AgentStatus, Reason, Role, Side, Status};
 use super::loaded::Need;
 use super::marks::Register;
 use super::rows::{AgentRow, AgentStatusRow, MetaRow, WidgetRow, meta};
-use super::sending::Who;
+use super::sending::{Said, Who};
 use super::table::{Event, Step, step};
 use super::{Engine, Stop, refuse};
 
@@ -105,9 +105,10 @@ impl Engine {
         &mut self,
         ticket: u32,
         command: &HttpCommand,
+        instead: Option<&str>,
         out: &mut Output,
     ) -> Result<(), Need> {
-        let answer = match self.carry_out(command, out) {
+        let answer = match self.carry_out(command, instead, out) {
             Ok(answer) => Ok(Box::new(answer)),
             Err(Stop::Need(need)) => return Err(need),
             Err(Stop::Refused(refusal)) => {
@@ -119,7 +120,13 @@ impl Engine {
         Ok(())
     }
 
-    fn carry_out(&mut self, command: &HttpCommand, out: &mut Output) -> Result<HttpAnswer, Stop> {
+    /// `instead` of a Send's text another one is sent.
+    fn carry_out(
+        &mut self,
+        command: &HttpCommand,
+        instead: Option<&str>,
+        out: &mut Output,
+    ) -> Result<HttpAnswer, Stop> {
         match command {
             HttpCommand::Send {
                 by,
@@ -127,7 +134,10 @@ impl Engine {
                 text,
                 key_hash,
                 page,
-            } => self.http_send(by, *conversation, text, *key_hash, page, out),
+            } => {
+                let said = Said { text, instead };
+                self.http_send(by, *conversation, said, *key_hash, page, out)
+            }
             HttpCommand::Start { by, page } => {
                 let who = self.actor(by)?;
                 if !by.name.is_empty() {

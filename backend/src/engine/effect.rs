@@ -204,7 +204,7 @@ pub enum About {
 /// Words beside a reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
-    /// A moderator's.
+    /// A worker's.
     Said(Box<str>),
     /// Fixed words; may be empty.
     Text(&'static str),

@@ -18,8 +18,8 @@ pub enum Input<'a> {
     Opened(Opened<'a>),
     /// A connection sent an envelope.
     Envelope(Envelope<'a>),
-    /// A visitor's text on which a moderator ruled otherwise than to let it pass.
-    Moderated {
+    /// A text on which the workers that look at texts ruled otherwise than to let it pass.
+    Ruled {
         /// As it came: what a repeat is known by.
         envelope: Envelope<'a>,
         /// How.
@@ -46,6 +46,15 @@ pub enum Input<'a> {
         ticket: u32,
         /// What.
         command: Cow<'a, HttpCommand>,
+    },
+    /// A text over HTTP instead of which another is sent.
+    HttpReplaced {
+        /// Whose answer.
+        ticket: u32,
+        /// As it came: what a repeat is known by.
+        command: Cow<'a, HttpCommand>,
+        /// What is sent.
+        text: Cow<'a, str>,
     },
     /// Time passed: graces, stays away, marks to write.
     Tick,
@@ -138,7 +147,8 @@ const QUARANTINED: u8 = 7;
 const STOP: u8 = 8;
 const UNWELCOME: u8 = 9;
 const RETAIN: u8 = 10;
-const MODERATED: u8 = 11;
+const RULED: u8 = 11;
+const HTTP_REPLACED: u8 = 12;
 
 const REFUSED: u8 = 1;
 const REPLACED: u8 = 2;
@@ -169,8 +179,8 @@ impl<'a> Input<'a> {
                 out.push(ENVELOPE);
                 write_envelope(out, envelope);
             }
-            Self::Moderated { envelope, ruling } => {
-                out.push(MODERATED);
+            Self::Ruled { envelope, ruling } => {
+                out.push(RULED);
                 write_envelope(out, envelope);
                 let (code, text) = match ruling {
                     Ruling::Refuse(reason) => (REFUSED, reason),
@@ -193,10 +203,16 @@ impl<'a> Input<'a> {
             }
             Self::Http { ticket, command } => {
                 out.push(HTTP);
-                out.extend_from_slice(&ticket.to_le_bytes());
-                let json =
-                    serde_json::to_vec(command).expect("invariant: a command has only string keys");
-                write_bytes(out, &json);
+                write_command(out, *ticket, command);
+            }
+            Self::HttpReplaced {
+                ticket,
+                command,
+                text,
+            } => {
+                out.push(HTTP_REPLACED);
+                write_command(out, *ticket, command);
+                write_bytes(out, text.as_bytes());
             }
             Self::Tick => out.push(TICK),
             Self::Stop => out.push(STOP),
@@ -237,7 +253,7 @@ impl<'a> Input<'a> {
                 hello: reader.bytes()?,
             }),
             ENVELOPE => Self::Envelope(reader.envelope()?),
-            MODERATED => Self::Moderated {
+            RULED => Self::Ruled {
                 envelope: reader.envelope()?,
                 ruling: match reader.u8()? {
                     REFUSED => Ruling::Refuse(reader.text()?),
@@ -251,14 +267,15 @@ impl<'a> Input<'a> {
             GATEWAY_GONE => Self::GatewayGone {
                 gateway: reader.u64()?,
             },
-            HTTP => {
-                let ticket = reader.u32()?;
-                let command = serde_json::from_slice(reader.bytes()?).map_err(|_| Unreadable)?;
-                Self::Http {
-                    ticket,
-                    command: Cow::Owned(command),
-                }
-            }
+            HTTP => Self::Http {
+                ticket: reader.u32()?,
+                command: reader.command()?,
+            },
+            HTTP_REPLACED => Self::HttpReplaced {
+                ticket: reader.u32()?,
+                command: reader.command()?,
+                text: Cow::Borrowed(reader.text()?),
+            },
             UNWELCOME => Self::Unwelcome {
                 address: reader.address()?,
             },
@@ -291,6 +308,12 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).expect("invariant: an input is bounded by a record");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+fn write_command(out: &mut Vec<u8>, ticket: u32, command: &HttpCommand) {
+    out.extend_from_slice(&ticket.to_le_bytes());
+    let json = serde_json::to_vec(command).expect("invariant: a command has only string keys");
+    write_bytes(out, &json);
 }
 
 fn write_envelope(out: &mut Vec<u8>, envelope: &Envelope<'_>) {
@@ -342,6 +365,11 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str, Unreadable> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable)
+    }
+
+    fn command(&mut self) -> Result<Cow<'a, HttpCommand>, Unreadable> {
+        let command = serde_json::from_slice(self.bytes()?).map_err(|_| Unreadable)?;
+        Ok(Cow::Owned(command))
     }
 
     fn address(&mut self) -> Result<Address, Unreadable> {
@@ -413,11 +441,11 @@ mod tests {
                 hello: &[9, 9],
             }),
             Input::Envelope(envelope),
-            Input::Moderated {
+            Input::Ruled {
                 envelope,
                 ruling: Ruling::Refuse("不行"),
             },
-            Input::Moderated {
+            Input::Ruled {
                 envelope,
                 ruling: Ruling::Replace("***"),
             },
@@ -425,7 +453,12 @@ mod tests {
             Input::GatewayGone { gateway: 77 },
             Input::Http {
                 ticket: 3,
-                command: Cow::Owned(HttpCommand::FindOpen { by }),
+                command: Cow::Owned(HttpCommand::FindOpen { by: by.clone() }),
+            },
+            Input::HttpReplaced {
+                ticket: 4,
+                command: Cow::Owned(HttpCommand::FindMine { by }),
+                text: "***".into(),
             },
             Input::Tick,
             Input::Stop,

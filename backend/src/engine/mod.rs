@@ -292,7 +292,7 @@ impl Engine {
         let applied = match input {
             Input::Opened(opened) => self.opened(opened, out),
             Input::Envelope(envelope) => self.envelope(envelope, None, out),
-            Input::Moderated { envelope, ruling } => self.envelope(envelope, Some(*ruling), out),
+            Input::Ruled { envelope, ruling } => self.envelope(envelope, Some(*ruling), out),
             Input::Closed { address } => {
                 self.closed(*address, out);
                 Ok(())
@@ -311,7 +311,12 @@ impl Engine {
                 self.gateway_gone(*gateway, out);
                 Ok(())
             }
-            Input::Http { ticket, command } => self.http(*ticket, command, out),
+            Input::Http { ticket, command } => self.http(*ticket, command, None, out),
+            Input::HttpReplaced {
+                ticket,
+                command,
+                text,
+            } => self.http(*ticket, command, Some(text), out),
             Input::Tick => {
                 self.tick(out);
                 Ok(())

@@ -33,6 +33,15 @@ pub(crate) struct Who {
     pub(crate) widget: u32,
 }
 
+/// A text over HTTP.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    /// As it came: a repeat of it is one, whatever was sent.
+    pub(crate) text: &'a str,
+    /// What is sent instead.
+    pub(crate) instead: Option<&'a str>,
+}
+
 /// A message's id and the check of its body.
 #[derive(Debug, Clone, Copy)]
 struct MessageId {
@@ -67,7 +76,7 @@ pub fn body_hash(conversation: Id, text: &str) -> u64 {
 }
 
 impl Engine {
-    /// An envelope of a connection, and how a moderator ruled on its text, if one did.
+    /// An envelope of a connection, and how the workers ruled on its text, if they did.
     pub(crate) fn envelope(
         &mut self,
         envelope: &Envelope<'_>,
@@ -574,13 +583,13 @@ impl Engine {
         &mut self,
         by: &Actor,
         to: Option<Id>,
-        text: &str,
+        said: Said<'_>,
         key_hash: Option<u128>,
         page: &str,
         out: &mut Output,
     ) -> Result<HttpAnswer, Stop> {
         let who = self.actor(by)?;
-        let hash = body_hash(to.unwrap_or_default(), text);
+        let hash = body_hash(to.unwrap_or_default(), said.text);
         if let Some(key_hash) = key_hash
             && let Some(first) = self.used_key(who.id, key_hash)?
         {
@@ -612,6 +621,7 @@ impl Engine {
         if who.role == Role::Visitor && !by.name.is_empty() {
             self.people.entry(who.id).name = by.name.as_str().into();
         }
+        let text = said.instead.unwrap_or(said.text);
         let (key, seq) = match self.accept(who, to, text, id, Some(page), out) {
             Ok(accepted) => accepted,
             Err(stop) => {

@@ -265,6 +265,7 @@ impl Engine {
             ledger: self.ledger,
             counters,
             times: Times::default(),
+            workers: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::{HttpState, json};
 use crate::admission::AdmissionView;
 use crate::engine::kinds::Reason;
+use crate::turn::tally::WorkerView;
 use crate::turn::timing::Quantiles;
 
 /// The description of every route, by hand: a test holds it against the router.
@@ -158,6 +159,7 @@ fn live(text: &mut Text, state: &HttpState) {
     ] {
         text.quantiles(name, help, &of);
     }
+    workers(text, &live.workers);
     let counters = serde_json::to_value(&live.counters).unwrap_or_default();
     for (name, value) in counters.as_object().into_iter().flatten() {
         let name = format!("{name}_total");
@@ -169,6 +171,52 @@ fn live(text: &mut Text, state: &HttpState) {
                 }
             }
             value => text.sample(&name, "", value),
+        }
+    }
+}
+
+fn workers(text: &mut Text, workers: &[WorkerView]) {
+    type Figure = fn(&WorkerView) -> u64;
+    let figures: [(&str, &str, &str, Figure); 5] = [
+        (
+            "worker_present",
+            "gauge",
+            "1 while a worker of this kind has its seat",
+            |worker| u64::from(worker.present),
+        ),
+        (
+            "worker_asked_total",
+            "counter",
+            "questions asked since the process started",
+            |worker| worker.tally.asked,
+        ),
+        (
+            "worker_answered_total",
+            "counter",
+            "of these, answered in time",
+            |worker| worker.tally.answered,
+        ),
+        (
+            "worker_defaulted_total",
+            "counter",
+            "what got the default: not answered in time, or nobody could be asked",
+            |worker| worker.tally.defaulted,
+        ),
+        (
+            "worker_late_total",
+            "counter",
+            "answers that came too late or to no question",
+            |worker| worker.tally.late,
+        ),
+    ];
+    if workers.is_empty() {
+        return;
+    }
+    for (name, kind, help, figure) in figures {
+        text.family(name, kind, help);
+        for worker in workers {
+            let labels = format!("{{worker=\"{}\"}}", worker.name);
+            text.sample(name, &labels, figure(worker));
         }
     }
 }

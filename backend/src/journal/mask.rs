@@ -93,11 +93,11 @@ impl Mask {
                 let masked = self.envelope(envelope, &mut bytes);
                 Input::Envelope(masked).write(out);
             }
-            Input::Moderated { envelope, ruling } => {
+            Input::Ruled { envelope, ruling } => {
                 let text = match ruling {
                     Ruling::Refuse(text) | Ruling::Replace(text) => self.text(text),
                 };
-                let masked = Input::Moderated {
+                let masked = Input::Ruled {
                     envelope: self.envelope(envelope, &mut bytes),
                     ruling: match ruling {
                         Ruling::Refuse(_) => Ruling::Refuse(&text),
@@ -119,11 +119,21 @@ impl Mask {
                 masked.write(out);
             }
             Input::Http { ticket, command } => {
-                let mut command = command.as_ref().clone();
-                self.command(&mut command);
                 let masked = Input::Http {
                     ticket: *ticket,
-                    command: Cow::Owned(command),
+                    command: self.masked(command),
+                };
+                masked.write(out);
+            }
+            Input::HttpReplaced {
+                ticket,
+                command,
+                text,
+            } => {
+                let masked = Input::HttpReplaced {
+                    ticket: *ticket,
+                    command: self.masked(command),
+                    text: Cow::Owned(self.text(text)),
                 };
                 masked.write(out);
             }
@@ -164,6 +174,12 @@ impl Mask {
             let masked = self.text(text);
             into[at..at + text.len()].copy_from_slice(masked.as_bytes());
         }
+    }
+
+    fn masked(&mut self, command: &HttpCommand) -> Cow<'static, HttpCommand> {
+        let mut command = command.clone();
+        self.command(&mut command);
+        Cow::Owned(command)
     }
 
     fn command(&mut self, command: &mut HttpCommand) {

@@ -17,8 +17,10 @@
 pub mod careful;
 mod commit;
 mod first_answers;
-pub mod held;
+mod held;
+pub mod stages;
 mod take;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod timing;
@@ -32,7 +34,8 @@ use tokio::sync::oneshot;
 
 use self::careful::Careful;
 use self::first_answers::FirstAnswers;
-use self::held::Moderation;
+use self::held::Held;
+use self::tally::WorkerView;
 use self::timing::Timing;
 use crate::admission::{self, Admission, Sight};
 use crate::app::command::{HttpAnswer, Refusal};
@@ -116,7 +119,9 @@ pub struct Turn<S, G: Gateways, C> {
     busy_since_us: Option<u64>,
     door: TurnDoor,
     journal: Option<Journal>,
-    moderation: Option<Moderation>,
+    held: Option<Held>,
+    /// The workers as they were shown last.
+    workers_shown: Vec<WorkerView>,
     limits: TurnLimits,
     out: Output,
     copy: RecordCopy,
@@ -165,7 +170,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             store,
             door,
             journal: None,
-            moderation: None,
+            held: None,
+            workers_shown: Vec::new(),
             out: Output::default(),
             copy: RecordCopy::with_room(limits.record_bytes_max),
             limits,
@@ -229,7 +235,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
 
     /// Whether something came that a sleeping turn would miss: asked between announcing the sleep and sleeping.
     pub fn has_input(&mut self) -> bool {
-        let answered = self.moderation.as_ref().is_some_and(Moderation::has_answer);
+        let held = self.held.as_ref();
+        let answered = held.is_some_and(|held| held.stages.has_answer());
         !self.door.requests.is_empty()
             || (self.retry.is_none() && (answered || self.bus.has_input()))
     }
@@ -346,7 +353,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.turn_times.record(now_us, took_us, 1);
             self.chat_times.record(now_us, took_us, texts);
         }
-        self.live_due |= worked;
+        self.live_due |= worked || self.workers() != self.workers_shown;
         if self.live_due && now_us >= self.live_next_us {
             self.live_due = false;
             self.live_next_us = now_us + LIVE_VIEW_MS * 1_000;
@@ -374,9 +381,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         } else {
             self.engine.next_retention_us()
         };
-        let held_us = self.moderation.as_ref().map_or(u64::MAX, |moderation| {
-            moderation.wake_at_us(now_us + ROOM_LOOK_US)
-        });
+        let held = self.held.as_ref();
+        let held_us = held.map_or(u64::MAX, |held| held.wake_at_us(now_us + ROOM_LOOK_US));
         let wake_at_us = self
             .engine
             .next_tick_us()
@@ -387,6 +393,12 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .min(held_us)
             .min(self.admission.next_us());
         Stepped::Idle { wake_at_us }
+    }
+
+    /// Who of the workers is there, and what they were asked. Nothing, and no memory, without any.
+    fn workers(&self) -> Vec<WorkerView> {
+        let held = self.held.iter().flat_map(|held| held.stages.views());
+        held.collect()
     }
 
     /// Publishes a snapshot.
@@ -415,6 +427,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             turn_lately: self.turn_times.lately(now_us),
             chat_lately: self.chat_times.lately(now_us),
         };
+        view.workers = self.workers();
+        self.workers_shown.clone_from(&view.workers);
         self.bus.gateways_mut().show(&Board::of(&view));
         // Nobody may be listening any more; then nobody misses it.
         let _ = self.door.live.send(Arc::new(view));
@@ -518,10 +532,13 @@ fn look_up_once<S: Store>(store: &mut S, need: Need) -> Result<Found, StoreError
 
 /// An HTTP command as an input.
 fn http_input(ticket: usize, command: crate::app::command::HttpCommand) -> Input<'static> {
-    let ticket =
-        u32::try_from(ticket).expect("invariant: a turn's requests are bounded by inputs_max");
     Input::Http {
-        ticket,
+        ticket: ticket_of(ticket),
         command: Cow::Owned(command),
     }
+}
+
+/// The place among a turn's askers, as it is written down.
+fn ticket_of(place: usize) -> u32 {
+    u32::try_from(place).expect("invariant: a turn's requests are bounded by inputs_max")
 }

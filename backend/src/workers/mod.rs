@@ -3,6 +3,7 @@
 //! | directory | it is asked about | it answers | records |
 //! | --- | --- | --- | --- |
 //! | `moderation` | each text of a visitor, before it is accepted | allow, refuse, replace | [`question`] |
+//! | `translation` | each text of a visitor or agent, before it is accepted | allow, replace | [`question`] |
 //!
 //! A worker's directory (in the bus directory) is a bus like any other, in which the worker has the backend's part and
 //! Tidegate's backend a gateway's. So a worker registers by taking the seat, of which there is one; its death frees it;
@@ -18,7 +19,12 @@ pub mod question;
 use tidegate_protocol::Id;
 
 pub use desk::Desk;
-pub use question::{TextQuestion, Verdict};
+pub use question::{Moderation, TextQuestion, Translation, Verdict};
+
+/// The moderator's directory, and its name in figures and log lines.
+pub const MODERATION: &str = "moderation";
+/// The translator's.
+pub const TRANSLATION: &str = "translation";
 
 /// A question's record kind, whatever it is about.
 pub const QUESTION: u16 = 1;

@@ -6,7 +6,8 @@
 //!   header   trace: the question's number, growing   principal: who wrote the text
 //!   payload  0   conversation u128; 0: one is begun
 //!            16  text_bytes u32
-//!            20  reserved u32, 0
+//!            20  by u8: 0 a visitor, 1 an agent or supervisor
+//!            21  reserved, three times 0
 //!            24  text, UTF-8, at most 16,384 bytes
 //!
 //! answer: record of kind 2, in `to_gateway`
@@ -17,11 +18,15 @@
 //!            8   text, UTF-8: nothing, the reason that the visitor reads, or what is sent instead
 //! ```
 //!
-//! Anything else counts as no answer.
+//! Anything else counts as no answer; so does a translator's "refuse".
+//!
+//! Who wrote it stands where a 0 was reserved before anybody but visitors was asked about. A moderator still is asked
+//! about visitors alone and reads the 0 that it always read: so the protocol's number stays 1.
 
 use tidegate_protocol::{Id, limits};
 
 use super::Records;
+use crate::engine::kinds::Side;
 
 /// What both sides mean by these records: a worker takes the seat for it.
 pub const WORKER_PROTOCOL: u32 = 1;
@@ -36,6 +41,8 @@ const ANSWER_HEAD_BYTES: usize = 8;
 pub struct TextQuestion {
     /// Who wrote it.
     pub sender: Id,
+    /// For which side.
+    pub by: Side,
     /// Where it goes; [`Id::ABSENT`]: a conversation is begun.
     pub conversation: Id,
     /// What it says.
@@ -70,7 +77,7 @@ impl Records for Moderation {
     }
 
     fn write_question(question: &TextQuestion, payload: &mut [u8]) {
-        write_question(question, payload);
+        fill(question, payload);
     }
 
     fn read_answer(payload: &[u8]) -> Option<Verdict> {
@@ -78,13 +85,39 @@ impl Records for Moderation {
     }
 }
 
-fn write_question(question: &TextQuestion, payload: &mut [u8]) {
+/// A translator's records: a moderator's, but that it can't refuse.
+pub enum Translation {}
+
+impl Records for Translation {
+    const PROTOCOL: u32 = WORKER_PROTOCOL;
+    type Question = TextQuestion;
+    type Answer = Verdict;
+
+    fn principal(question: &TextQuestion) -> Id {
+        Moderation::principal(question)
+    }
+
+    fn question_bytes(question: &TextQuestion) -> usize {
+        Moderation::question_bytes(question)
+    }
+
+    fn write_question(question: &TextQuestion, payload: &mut [u8]) {
+        Moderation::write_question(question, payload);
+    }
+
+    fn read_answer(payload: &[u8]) -> Option<Verdict> {
+        read_answer(payload).filter(|verdict| !matches!(verdict, Verdict::Refuse(_)))
+    }
+}
+
+fn fill(question: &TextQuestion, payload: &mut [u8]) {
     let text = &question.text;
     let (head, body) = payload.split_at_mut(QUESTION_HEAD_BYTES);
     let bytes = u32::try_from(text.len()).expect("invariant: a text is bounded by its envelope");
     head[..16].copy_from_slice(&question.conversation.0.to_le_bytes());
     head[16..20].copy_from_slice(&bytes.to_le_bytes());
-    head[20..].fill(0);
+    head[20] = question.by.code();
+    head[21..].fill(0);
     body.copy_from_slice(text.as_bytes());
 }
 
@@ -108,6 +141,8 @@ fn read_answer(payload: &[u8]) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn answer(verdict: u8, text_bytes: u32, text: &[u8]) -> Option<Verdict> {
@@ -139,9 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn a_translator_refuses_nothing() {
+        let read = Translation::read_answer;
+        assert_eq!(read(&[1, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(read(&[0; 8]), Some(Verdict::Allow));
+        let replaced = Some(Verdict::Replace("a".into()));
+        assert_eq!(read(&[2, 0, 0, 0, 1, 0, 0, 0, b'a']), replaced);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_answer_holds_what_is_read_is_within_bounds(payload: Vec<u8>) {
+            match read_answer(&payload) {
+                Some(Verdict::Refuse(reason)) => prop_assert!(reason.len() <= REASON_BYTES_MAX),
+                Some(Verdict::Replace(text)) => {
+                    prop_assert!(!text.trim().is_empty() && text.len() <= payload.len());
+                }
+                Some(Verdict::Allow) => prop_assert_eq!(payload[0], 0),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
     fn a_question_has_its_parts_where_the_table_says() {
-        let question = TextQuestion {
+        let mut question = TextQuestion {
             sender: Id(7),
+            by: Side::Visitor,
             conversation: Id(0x0102),
             text: "hi".into(),
         };
@@ -149,5 +208,8 @@ mod tests {
         Moderation::write_question(&question, &mut payload);
         assert_eq!(payload[..3], [2, 1, 0]);
         assert_eq!(payload[16..], [2, 0, 0, 0, 0, 0, 0, 0, b'h', b'i']);
+        question.by = Side::Agent;
+        Translation::write_question(&question, &mut payload);
+        assert_eq!(payload[16..], [2, 0, 0, 0, 1, 0, 0, 0, b'h', b'i']);
     }
 }

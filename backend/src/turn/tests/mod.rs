@@ -2,6 +2,7 @@
 
 mod chat;
 mod delivery;
+mod double;
 mod failures;
 mod moderation;
 mod reconnects;
@@ -12,3 +13,4 @@ mod rooms;
 mod stage;
 mod storms;
 mod synthetic;
+mod translation;

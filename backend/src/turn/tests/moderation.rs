@@ -1,74 +1,35 @@
 //! Visitors' texts wait for a moderator, and for nobody longer than they may.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
-
 use serde_json::Value;
 use tidegate_protocol::Id;
 
 use super::stage::{Client, Stage, actor, close_command, id, outcome};
-use crate::app::command::HttpCommand;
+use crate::app::command::{HttpAnswer, HttpCommand};
 use crate::config::ModerationDefault;
-use crate::engine::kinds::Reason;
-use crate::turn::held::Moderation;
-use crate::workers::{TextQuestion, Verdict, Worker};
+use crate::engine::kinds::{Outcome, Reason};
+use crate::turn::stages::Stage as TextStage;
+use crate::workers::{TextQuestion, Verdict};
 
-const ANSWER_MS_MAX: u64 = 300;
+pub(super) const ANSWER_MS_MAX: u64 = 300;
 
-/// A moderator whom the test answers for.
-#[derive(Default)]
-struct Played {
-    is_gone: bool,
-    asked: Vec<(u64, String)>,
-    answers: VecDeque<(u64, Verdict)>,
-}
+/// A moderator, or a translator, of the test's.
+pub(super) type Double = super::double::Double<TextQuestion, Verdict>;
 
-#[derive(Clone, Default)]
-pub(super) struct Double(Rc<RefCell<Played>>);
-
-impl Worker<TextQuestion, Verdict> for Double {
-    fn is_there(&self) -> bool {
-        !self.0.borrow().is_gone
-    }
-
-    fn ask(&mut self, number: u64, question: TextQuestion) -> bool {
-        let mut played = self.0.borrow_mut();
-        if !played.is_gone {
-            played.asked.push((number, question.text));
-        }
-        !played.is_gone
-    }
-
-    fn answer(&mut self) -> Option<(u64, Verdict)> {
-        self.0.borrow_mut().answers.pop_front()
-    }
-
-    fn has_answer(&self) -> bool {
-        !self.0.borrow().answers.is_empty()
-    }
-}
-
-impl Double {
-    /// Answers the question about this text.
-    pub(super) fn answer(&self, text: &str, verdict: Verdict) {
-        let mut played = self.0.borrow_mut();
-        let asked = played.asked.iter().rev().find(|(_, asked)| asked == text);
-        let number = asked
-            .unwrap_or_else(|| panic!("nobody asked about {text}"))
-            .0;
-        played.answers.push_back((number, verdict));
-    }
-
-    fn asked(&self) -> usize {
-        self.0.borrow().asked.len()
+/// The stage at which that double moderates.
+pub(super) fn moderation(double: &Double, default: ModerationDefault) -> TextStage {
+    TextStage {
+        name: "moderation",
+        worker: Box::new(double.clone()),
+        looks_at_agents: false,
+        default: default.verdict(),
+        answer_us_max: ANSWER_MS_MAX * 1_000,
+        held_max: 4,
     }
 }
 
 pub(super) fn moderate(stage: &mut Stage, default: ModerationDefault) -> Double {
     let double = Double::default();
-    let moderation = Moderation::new(Box::new(double.clone()), default, ANSWER_MS_MAX * 1_000, 4);
-    stage.turn().set_moderation(moderation);
+    stage.turn().set_stages(vec![moderation(&double, default)]);
     double
 }
 
@@ -80,14 +41,14 @@ fn moderated(default: ModerationDefault) -> (Stage, Double, Client) {
     (stage, double, visitor)
 }
 
-fn result(stage: &mut Stage, of: &Client) -> Value {
+pub(super) fn result(stage: &mut Stage, of: &Client) -> Value {
     stage.settle();
     let mut results = stage.take(of, "send_result");
     assert_eq!(results.len(), 1, "{results:?}");
     results.remove(0)
 }
 
-fn waits(stage: &mut Stage, client: &Client) {
+pub(super) fn waits(stage: &mut Stage, client: &Client) {
     stage.settle();
     assert_eq!(
         stage.take(client, "send_result"),
@@ -181,7 +142,7 @@ fn a_late_answer_finds_that_the_default_was_given() {
 #[test]
 fn without_a_worker_a_text_gets_the_default_at_once() {
     let (mut stage, double, visitor) = moderated(ModerationDefault::Refuse);
-    double.0.borrow_mut().is_gone = true;
+    double.set_gone(true);
     stage.send(&visitor, 1, Id::ABSENT, "hello");
     let refused = result(&mut stage, &visitor);
     assert_eq!(outcome(&refused), "refused");
@@ -192,7 +153,7 @@ fn without_a_worker_a_text_gets_the_default_at_once() {
             .contains("could not be checked"),
         "{refused}"
     );
-    double.0.borrow_mut().is_gone = false;
+    double.set_gone(false);
     stage.send(&visitor, 1, Id::ABSENT, "again");
     waits(&mut stage, &visitor);
     double.answer("again", Verdict::Allow);
@@ -326,4 +287,29 @@ fn a_text_over_http_is_held_like_any_other() {
     stage.pass(ANSWER_MS_MAX);
     defaulted.try_recv().unwrap().unwrap();
     assert_eq!(stage.ledger().total().accepted, 2);
+}
+
+#[test]
+fn a_text_over_http_that_was_replaced_is_known_again_whatever_the_worker_says_then() {
+    let (mut stage, double, visitor) = moderated(ModerationDefault::Allow);
+    let send = |text: &str| HttpCommand::Send {
+        by: actor(&visitor),
+        conversation: None,
+        text: text.into(),
+        key_hash: Some(7),
+        page: String::new(),
+    };
+    let mut first = stage.ask_later(send("my card is 1234"));
+    stage.settle();
+    let instead = Verdict::Replace("my card is ****".into());
+    double.answer("my card is 1234", instead);
+    stage.settle();
+    let HttpAnswer::Sent(first) = first.try_recv().unwrap().unwrap() else {
+        panic!("it was sent");
+    };
+    double.set_gone(true);
+    let HttpAnswer::Sent(again) = stage.ask(send("my card is 1234")).unwrap() else {
+        panic!("it was sent");
+    };
+    assert_eq!((again.outcome, again.seq), (Outcome::Duplicate, first.seq));
 }
