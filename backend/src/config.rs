@@ -99,6 +99,8 @@ pub struct Config {
     pub moderation: Moderation,
     /// A worker that translates visitors' and agents' texts before they are accepted.
     pub translation: Translation,
+    /// A worker that may answer visitors while no agent has their chat.
+    pub bot: Bot,
     /// Password checks at once: each holds 19 MiB and a thread for some 20 ms.
     pub password_checks_max: usize,
     /// Failed logins of one address in a minute before it has to wait.
@@ -229,6 +231,32 @@ impl Default for Translation {
     }
 }
 
+/// The `[backend.bot]` table. The bot's bus is the directory `bot` in `bus_dir`. Without one, or without an answer in time,
+/// nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bot {
+    /// Whether a worker is asked about each visitor's text to which no agent is there to answer.
+    pub enabled: bool,
+    /// How long a worker may take for an answer; at most 60,000. Nothing is held meanwhile.
+    pub worker_answer_ms_max: u64,
+    /// Questions under way at once; what comes beyond is not asked.
+    pub asked_max: usize,
+}
+
+impl Default for Bot {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            worker_answer_ms_max: 5_000,
+            asked_max: 1_024,
+        }
+    }
+}
+
+/// The longest that a bot may think: a minute later nobody reads its answer as one.
+const BOT_ANSWER_MS_MAX: u64 = 60_000;
+
 /// The longest that a text may be held, at all stages together: HTTP and clients wait no longer than twice that.
 const WORKER_ANSWER_MS_MAX: u64 = 5_000;
 
@@ -313,6 +341,7 @@ impl Default for Config {
             retention: Retention::default(),
             moderation: Moderation::default(),
             translation: Translation::default(),
+            bot: Bot::default(),
             password_checks_max: 2,
             logins_per_address_per_min_max: 30,
             logins_per_user_per_min_max: 10,
@@ -396,6 +425,12 @@ impl Config {
                 translation.worker_answer_ms_max
             ));
         }
+        if !(1..=BOT_ANSWER_MS_MAX).contains(&self.bot.worker_answer_ms_max) {
+            found.push(format!(
+                "bot.worker_answer_ms_max is {}; it must be 1 to {BOT_ANSWER_MS_MAX}",
+                self.bot.worker_answer_ms_max
+            ));
+        }
         let both_ms = moderation
             .worker_answer_ms_max
             .saturating_add(translation.worker_answer_ms_max);
@@ -458,6 +493,10 @@ mod tests {
                 worker_answer_ms_max: 4_000,
                 ..Translation::default()
             },
+            bot: Bot {
+                worker_answer_ms_max: 0,
+                ..Bot::default()
+            },
             ..Config::default()
         };
         let mistakes = config.mistakes().join("\n");
@@ -468,6 +507,7 @@ mod tests {
             "wal_bytes_max",
             "admission.burst",
             "translation.worker_answer_ms_max are 8000 together",
+            "bot.worker_answer_ms_max is 0",
         ] {
             assert!(mistakes.contains(key), "{key} is missing in: {mistakes}");
         }

@@ -116,6 +116,10 @@ pub struct Counters {
     pub records_bad: u64,
     /// Inputs quarantined.
     pub quarantined: u64,
+    /// Texts of the bot that were sent; accepted, too.
+    pub bot_texts: u64,
+    /// Texts of the bot that came when an agent had the conversation, or it was over.
+    pub bot_texts_dropped: u64,
     /// Connections superseded by a newer one of their session.
     pub superseded: u64,
     /// Point reads on the turn's connection.

@@ -23,10 +23,11 @@ use crate::http::{HttpServer, HttpState};
 use crate::journal::{Beginning, Journal, JournalBounds, Mask};
 use crate::store::data_dir::DataDir;
 use crate::store::{Readers, SqliteStore, Store, StoreError, StoreOptions};
+use crate::turn::bot::Bot;
 use crate::turn::careful::Careful;
 use crate::turn::stages::Stage;
 use crate::turn::{Stepped, Turn, TurnLimits};
-use crate::workers::{self, Desk, MODERATION, Records, TRANSLATION, Verdict};
+use crate::workers::{self, BOT, Desk, MODERATION, Records, TRANSLATION, Verdict};
 
 /// The longest sleep: a producer may have died between publish and ring.
 const SLEEP_US_MAX: u64 = shm_bus::SLEEP_MS_MAX * 1_000;
@@ -289,6 +290,13 @@ pub fn run(
     let stages = stages_of(&config, &wake)?;
     if !stages.is_empty() {
         turn.set_stages(stages);
+    }
+
+    if config.bot.enabled {
+        let wish = config.bot;
+        let worker = desk::<workers::bot::Bot>(BOT, &config, &wake)?;
+        let answer_us_max = wish.worker_answer_ms_max * 1_000;
+        turn.set_bot(Bot::new(worker, answer_us_max, wish.asked_max));
     }
 
     let gather_us = config.turn_gather_us_max;

@@ -56,6 +56,13 @@ pub enum Input<'a> {
         /// What is sent.
         text: Cow<'a, str>,
     },
+    /// The bot answered a visitor's text.
+    BotSaid {
+        /// Where.
+        conversation: Id,
+        /// What.
+        text: Cow<'a, str>,
+    },
     /// Time passed: graces, stays away, marks to write.
     Tick,
     /// A step of retention is due.
@@ -149,6 +156,7 @@ const UNWELCOME: u8 = 9;
 const RETAIN: u8 = 10;
 const RULED: u8 = 11;
 const HTTP_REPLACED: u8 = 12;
+const BOT_SAID: u8 = 13;
 
 const REFUSED: u8 = 1;
 const REPLACED: u8 = 2;
@@ -214,6 +222,11 @@ impl<'a> Input<'a> {
                 write_command(out, *ticket, command);
                 write_bytes(out, text.as_bytes());
             }
+            Self::BotSaid { conversation, text } => {
+                out.push(BOT_SAID);
+                out.extend_from_slice(&conversation.0.to_le_bytes());
+                write_bytes(out, text.as_bytes());
+            }
             Self::Tick => out.push(TICK),
             Self::Stop => out.push(STOP),
             Self::Retain => out.push(RETAIN),
@@ -274,6 +287,10 @@ impl<'a> Input<'a> {
             HTTP_REPLACED => Self::HttpReplaced {
                 ticket: reader.u32()?,
                 command: reader.command()?,
+                text: Cow::Borrowed(reader.text()?),
+            },
+            BOT_SAID => Self::BotSaid {
+                conversation: Id(reader.u128()?),
                 text: Cow::Borrowed(reader.text()?),
             },
             UNWELCOME => Self::Unwelcome {
@@ -459,6 +476,10 @@ mod tests {
                 ticket: 4,
                 command: Cow::Owned(HttpCommand::FindMine { by }),
                 text: "***".into(),
+            },
+            Input::BotSaid {
+                conversation: Id(12),
+                text: "我是机器人".into(),
             },
             Input::Tick,
             Input::Stop,

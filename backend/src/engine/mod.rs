@@ -7,7 +7,8 @@
 //! In the order in which an input meets them:
 //!
 //! - [`input`]: what can happen; [`loaded`]: what the store is asked for
-//! - `opening`, `sending`, `repeating`, `acknowledging`, `commanding`, `passing`, `retention`, `synthetic`: what follows, one file per kind of input
+//! - `opening`, `sending`, `repeating`, `bot`, `acknowledging`, `commanding`, `passing`, `retention`, `synthetic`: what
+//!   follows, one file per kind of input
 //! - [`table`]: states × events, and `steps`, which takes the step that the table says
 //! - [`conversation`], [`queue`], [`agents`], [`connections`], `people`, [`sessions`], [`window`]: the state
 //! - [`marks`], [`clock`]: what merges; [`ledger`]: what became of every accepted text
@@ -16,6 +17,7 @@
 mod acknowledging;
 pub mod agents;
 mod answer;
+mod bot;
 pub mod clock;
 pub mod command;
 mod commanding;
@@ -58,6 +60,7 @@ use flatbuffers::FlatBufferBuilder;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
+pub use bot::BOT_PRINCIPAL;
 #[cfg(any(test, feature = "fault-points"))]
 pub use sending::POISON_TEXT;
 pub use sending::{body_hash, encode_message};
@@ -164,6 +167,10 @@ pub struct Tally {
     pub superseded: u64,
     /// Put into quarantine.
     pub quarantined: u64,
+    /// Texts of the bot that were sent; they count as accepted, too.
+    pub bot_said: u64,
+    /// Those that came when the conversation was over, or an agent had it.
+    pub bot_dropped: u64,
 }
 
 /// Why an input could not be carried out.
@@ -317,6 +324,10 @@ impl Engine {
                 command,
                 text,
             } => self.http(*ticket, command, Some(text), out),
+            Input::BotSaid { conversation, text } => {
+                self.bot_said(*conversation, text, out);
+                Ok(())
+            }
             Input::Tick => {
                 self.tick(out);
                 Ok(())

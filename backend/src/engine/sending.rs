@@ -44,10 +44,21 @@ pub(crate) struct Said<'a> {
 
 /// A message's id and the check of its body.
 #[derive(Debug, Clone, Copy)]
-struct MessageId {
+pub(crate) struct MessageId {
     session: u64,
     n: u64,
     hash: u64,
+}
+
+impl MessageId {
+    /// Of a message that no session sent.
+    pub(crate) const fn of_none(hash: u64) -> Self {
+        Self {
+            session: 0,
+            n: 0,
+            hash,
+        }
+    }
 }
 
 /// A stable 64-bit hash of a body. It need not withstand an attacker: who finds a collision fools only himself.
@@ -391,7 +402,7 @@ impl Engine {
         Ok(())
     }
 
-    fn append_text(
+    pub(crate) fn append_text(
         &mut self,
         key: ConversationKey,
         who: Who,
@@ -408,15 +419,17 @@ impl Engine {
         let cut = text.floor_char_boundary(text.len().min(limits::LAST_TEXT_BYTES_MAX));
         conversation.last_text.push_str(&text[..cut]);
         conversation.last_at_us = now_us;
-        match who.role.side() {
-            Side::Visitor => {
+        match who.role {
+            Role::Visitor => {
                 conversation.pending.to_agent += 1;
                 conversation.seen_at_us = now_us;
                 if conversation.unanswered_since_us == 0 {
                     conversation.unanswered_since_us = now_us;
                 }
             }
-            Side::Agent => {
+            // The visitor still waits for somebody.
+            Role::Bot => conversation.pending.to_visitor += 1,
+            Role::Agent | Role::Supervisor | Role::System => {
                 conversation.pending.to_visitor += 1;
                 let asked_at_us = std::mem::take(&mut conversation.unanswered_since_us);
                 if asked_at_us > 0 {
@@ -503,11 +516,7 @@ impl Engine {
         close_reason: CloseReason,
         out: &mut Output,
     ) {
-        let id = MessageId {
-            session: 0,
-            n: 0,
-            hash: 0,
-        };
+        let id = MessageId::of_none(0);
         let mut row = self.message_row(key, Role::System, None, id, Content::System);
         row.system = event;
         row.close_reason = close_reason;

@@ -1,13 +1,13 @@
 //! The states of a conversation and everything that can happen to one: a table without an empty cell.
 //!
-//! | | begin | visitor text | agent text | assign | take | transfer | requeue | visitor closes | agent closes | visitor stayed away | agent gone |
-//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | **none** | begin | begin | refuse | – | refuse | refuse | refuse | refuse | refuse | – | – |
-//! | **waiting** | find | append | refuse | assign | assign | assign | refuse | close | close | close | – |
-//! | **chatting** | find | append | append | – | hand over | hand over | requeue | close | close | close | requeue |
-//! | **closed** | begin | refuse | refuse | – | refuse | refuse | refuse | find | find | – | – |
+//! | | begin | visitor text | agent text | assign | take | transfer | requeue | visitor closes | agent closes | visitor stayed away | agent gone | bot text |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | **none** | begin | begin | refuse | – | refuse | refuse | refuse | refuse | refuse | – | – | – |
+//! | **waiting** | find | append | refuse | assign | assign | assign | refuse | close | close | close | – | append |
+//! | **chatting** | find | append | append | – | hand over | hand over | requeue | close | close | close | requeue | – |
+//! | **closed** | begin | refuse | refuse | – | refuse | refuse | refuse | find | find | – | – | – |
 //!
-//! "–" is [`Step::Nothing`]: a timer or the queue found the world changed, and nobody waits for an answer. *Who* may
+//! "–" is [`Step::Nothing`]: a timer, the queue or the bot found the world changed, and nobody waits for an answer. *Who* may
 //! cause an event is checked before the table is asked.
 
 use super::kinds::{CloseReason, Reason, Status};
@@ -40,11 +40,13 @@ pub enum Event {
     VisitorAway = 10,
     /// Its agent went offline.
     AgentGone = 11,
+    /// The bot answers the visitor.
+    BotText = 12,
 }
 
 impl Event {
     /// Every event, in the order of the columns.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Begin,
         Self::VisitorText,
         Self::AgentText,
@@ -57,6 +59,7 @@ impl Event {
         Self::SupervisorCloses,
         Self::VisitorAway,
         Self::AgentGone,
+        Self::BotText,
     ];
 }
 
@@ -84,7 +87,7 @@ pub enum Step {
 }
 
 /// Rows: none, waiting, chatting, closed. Columns: [`Event::ALL`].
-pub const TABLE: [[Step; 12]; 4] = {
+pub const TABLE: [[Step; 13]; 4] = {
     use Step::{Append, Assign, Begin, Close, Find, HandOver, Nothing, Refuse, Requeue};
     const MISSING: Step = Refuse(Reason::NoSuchConversation);
     const OVER: Step = Refuse(Reason::ConversationClosed);
@@ -92,7 +95,7 @@ pub const TABLE: [[Step; 12]; 4] = {
     [
         [
             Begin, Begin, MISSING, Nothing, MISSING, MISSING, MISSING, MISSING, MISSING, MISSING,
-            Nothing, Nothing,
+            Nothing, Nothing, Nothing,
         ],
         [
             Find,
@@ -107,6 +110,7 @@ pub const TABLE: [[Step; 12]; 4] = {
             Close(CloseReason::BySupervisor),
             Close(CloseReason::Abandoned),
             Nothing,
+            Append,
         ],
         [
             Find,
@@ -121,9 +125,11 @@ pub const TABLE: [[Step; 12]; 4] = {
             Close(CloseReason::BySupervisor),
             Close(CloseReason::VisitorGone),
             Requeue,
+            Nothing,
         ],
         [
             Begin, OVER, OVER, Nothing, OVER, OVER, OVER, Find, Find, Find, Nothing, Nothing,
+            Nothing,
         ],
     ]
 };
@@ -183,7 +189,10 @@ mod tests {
                     }
                     Step::Refuse(reason) => assert_ne!(reason, Reason::None),
                     Step::Nothing => assert!(
-                        matches!(event, Event::Assign | Event::VisitorAway | Event::AgentGone),
+                        matches!(
+                            event,
+                            Event::Assign | Event::VisitorAway | Event::AgentGone | Event::BotText
+                        ),
                         "somebody waits for an answer to {event:?}"
                     ),
                 }

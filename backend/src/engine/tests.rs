@@ -29,6 +29,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..=AGENTS, status).prop_map(|(agent, status)| Op::Status { agent, status }),
         2 => (0..900_u64).prop_map(|seconds| Op::Pass { seconds }),
         2 => (person(), nth(), 0..4_u8).prop_map(|(person, nth, key)| Op::Post { person, nth, key }),
+        2 => nth().prop_map(|nth| Op::Bot { nth }),
         1 => Just(Op::Restart),
         1 => Just(Op::GatewayGone),
     ]

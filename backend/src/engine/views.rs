@@ -236,6 +236,8 @@ impl Engine {
         counters.assignments = tally.assignments;
         counters.superseded = tally.superseded;
         counters.quarantined = tally.quarantined;
+        counters.bot_texts = tally.bot_said;
+        counters.bot_texts_dropped = tally.bot_dropped;
         counters.refused = Reason::ALL
             .iter()
             .map(|reason| (reason.name(), tally.refused[reason.code() as usize]))

@@ -106,6 +106,13 @@ impl Mask {
                 };
                 masked.write(out);
             }
+            Input::BotSaid { conversation, text } => {
+                let masked = Input::BotSaid {
+                    conversation: *conversation,
+                    text: Cow::Owned(self.text(text)),
+                };
+                masked.write(out);
+            }
             Input::Quarantined {
                 envelope,
                 position,

@@ -14,6 +14,7 @@ use tidegate_protocol::limits::LAST_TEXT_BYTES_MAX;
 
 const TEXT: u8 = Content::Text.code();
 const BY_VISITOR: u8 = Role::Visitor.code();
+const BY_BOT: u8 = Role::Bot.code();
 
 /// `last` of a session.
 pub fn session(
@@ -263,18 +264,22 @@ pub fn last_text(connection: &Connection, conversation: Id) -> Result<(String, u
     Ok(found.unwrap_or_default())
 }
 
-/// When the first visitor text came that no agent text followed; 0 = none.
+/// When the first visitor text came that no agent text followed; 0 = none. A bot's is no agent's.
 pub fn unanswered_since_us(connection: &Connection, conversation: Id) -> Result<u64> {
     connection
         .prepare_cached(
             "SELECT coalesce((
                  SELECT at_us FROM message
                  WHERE conversation = ?1 AND content = ?2 AND sender_role = ?3 AND seq > coalesce((
-                     SELECT seq FROM message WHERE conversation = ?1 AND content = ?2 AND sender_role <> ?3
+                     SELECT seq FROM message
+                     WHERE conversation = ?1 AND content = ?2 AND sender_role NOT IN (?3, ?4)
                      ORDER BY seq DESC LIMIT 1), 0)
                  ORDER BY seq LIMIT 1), 0)",
         )?
-        .query_row(params![rows::blob(conversation), TEXT, BY_VISITOR], |row| rows::bits(row, 0))
+        .query_row(
+            params![rows::blob(conversation), TEXT, BY_VISITOR, BY_BOT],
+            |row| rows::bits(row, 0),
+        )
 }
 
 /// How much of a run of messages is read.

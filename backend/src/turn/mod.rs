@@ -11,9 +11,10 @@
 //! | a failed fsync, a read, damage | the same, and no input is blamed |
 //! | the same input twice | after a broken end the next start is *careful* ([`careful`]): leftovers one per transaction; an input that breaks the engine twice is put into quarantine and answered |
 //!
-//! Files: [`take`](self) inputs, [`commit`](self), how a broken input is told apart, [`careful`], and how long it all
-//! takes, [`timing`].
+//! Files: [`take`](self) inputs, texts that wait for workers in [`stages`], the [`bot`] and what workers were asked
+//! ([`tally`]), [`commit`](self), how a broken input is told apart, [`careful`], and how long it all takes, [`timing`].
 
+pub mod bot;
 pub mod careful;
 mod commit;
 mod first_answers;
@@ -32,6 +33,7 @@ use std::time::Instant;
 use shm_bus::RecordCopy;
 use tokio::sync::oneshot;
 
+use self::bot::Bot;
 use self::careful::Careful;
 use self::first_answers::FirstAnswers;
 use self::held::Held;
@@ -120,6 +122,7 @@ pub struct Turn<S, G: Gateways, C> {
     door: TurnDoor,
     journal: Option<Journal>,
     held: Option<Held>,
+    bot: Option<Bot>,
     /// The workers as they were shown last.
     workers_shown: Vec<WorkerView>,
     limits: TurnLimits,
@@ -171,6 +174,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             door,
             journal: None,
             held: None,
+            bot: None,
             workers_shown: Vec::new(),
             out: Output::default(),
             copy: RecordCopy::with_room(limits.record_bytes_max),
@@ -236,7 +240,8 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     /// Whether something came that a sleeping turn would miss: asked between announcing the sleep and sleeping.
     pub fn has_input(&mut self) -> bool {
         let held = self.held.as_ref();
-        let answered = held.is_some_and(|held| held.stages.has_answer());
+        let answered = held.is_some_and(|held| held.stages.has_answer())
+            || self.bot.as_ref().is_some_and(Bot::has_answer);
         !self.door.requests.is_empty()
             || (self.retry.is_none() && (answered || self.bus.has_input()))
     }
@@ -341,8 +346,11 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
         self.inputs >= MANY_INPUTS
     }
 
-    /// What needs no commit: those who are behind, news, the doorbells, the live view.
+    /// What follows a commit or needs none: the bot, those who are behind, news, the doorbells, the live view.
     fn after(&mut self, now_us: u64, worked: bool) -> Stepped {
+        if worked {
+            self.ask_bot(now_us);
+        }
         let served = self.bus.serve_waiting(&self.engine);
         let news_us = self.bus.tell_news(&mut self.engine, now_us);
         self.bus.end_publish(&self.engine, self.is_many());
@@ -391,6 +399,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             .min(live_us)
             .min(room_us)
             .min(held_us)
+            .min(self.bot.as_ref().map_or(u64::MAX, Bot::deadline_us))
             .min(self.admission.next_us());
         Stepped::Idle { wake_at_us }
     }
@@ -398,7 +407,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
     /// Who of the workers is there, and what they were asked. Nothing, and no memory, without any.
     fn workers(&self) -> Vec<WorkerView> {
         let held = self.held.iter().flat_map(|held| held.stages.views());
-        held.collect()
+        held.chain(self.bot.iter().map(Bot::view)).collect()
     }
 
     /// Publishes a snapshot.

@@ -1,4 +1,4 @@
-//! Taking inputs: from each ring in turn, from HTTP, from the clock. A ring is visited only while its way back has
+//! Taking inputs: from each ring in turn, from HTTP, from workers, from the clock. A ring is visited only while its way back has
 //! room for the answers; the ring of a gateway that died is drained to its end, whatever the room.
 
 use shm_bus::{Read, RecordHeader};
@@ -36,6 +36,7 @@ impl<S: Store, G: Gateways, C: ColdReader> Turn<S, G, C> {
             self.take_http(HTTP_PER_TURN_MAX, now_us, seed)?;
         }
         self.take_held(now_us, seed)?;
+        self.take_said(now_us, seed)?;
         self.take_rings(now_us, seed)?;
         while let Some(gateway) = self.bus.next_gone() {
             self.settle_held(Some(gateway), now_us, seed)?;

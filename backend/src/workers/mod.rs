@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `moderation` | each text of a visitor, before it is accepted | allow, refuse, replace | [`question`] |
 //! | `translation` | each text of a visitor or agent, before it is accepted | allow, replace | [`question`] |
+//! | `bot` | each text of a visitor whom no agent has, after it was committed | nothing, say | [`mod@bot`] |
 //!
 //! A worker's directory (in the bus directory) is a bus like any other, in which the worker has the backend's part and
 //! Tidegate's backend a gateway's. So a worker registers by taking the seat, of which there is one; its death frees it;
@@ -13,11 +14,13 @@
 //! Nobody waits for a worker: the turn hands a question to a [`desk`], which is a thread, and goes on. What is not
 //! answered in time gets the default.
 
+pub mod bot;
 pub mod desk;
 pub mod question;
 
 use tidegate_protocol::Id;
 
+pub use bot::{BotAnswer, BotQuestion};
 pub use desk::Desk;
 pub use question::{Moderation, TextQuestion, Translation, Verdict};
 
@@ -25,6 +28,8 @@ pub use question::{Moderation, TextQuestion, Translation, Verdict};
 pub const MODERATION: &str = "moderation";
 /// The translator's.
 pub const TRANSLATION: &str = "translation";
+/// The bot's.
+pub const BOT: &str = "bot";
 
 /// A question's record kind, whatever it is about.
 pub const QUESTION: u16 = 1;

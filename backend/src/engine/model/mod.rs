@@ -304,6 +304,16 @@ impl World {
                     command: Cow::Owned(command),
                 });
             }
+            Op::Bot { nth } => {
+                let conversation = self.conversation(*nth);
+                let row = self.tables.conversations.get(&conversation);
+                let waits = row.is_some_and(|row| row.status == Status::Waiting);
+                self.apply(&Input::BotSaid {
+                    conversation,
+                    text: "I am a bot".into(),
+                });
+                self.accepted += u64::from(waits);
+            }
             Op::GatewayGone => self.apply(&Input::GatewayGone { gateway: GATEWAY }),
             Op::Restart => {
                 let loaded = self.tables.load_all(agents(), self.now_us);

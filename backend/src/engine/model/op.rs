@@ -55,6 +55,10 @@ pub(crate) enum Op {
         nth: u32,
         key: u8,
     },
+    /// The bot says something, wherever that is.
+    Bot {
+        nth: u32,
+    },
     /// The gateway process of everybody ends.
     GatewayGone,
     /// The engine is made anew from its rows.
@@ -109,7 +113,8 @@ impl Op {
             }
             _ => match a % 4 {
                 0 => Self::Restart,
-                1 => Self::GatewayGone,
+                1 if b % 2 == 0 => Self::GatewayGone,
+                1 => Self::Bot { nth },
                 _ => {
                     let [key] = take(bytes)?;
                     let key = key % 4;

@@ -79,14 +79,16 @@ impl Reader {
 
     fn count_messages(&self, row: &mut ExportRow) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT count(*) FILTER (WHERE sender_role = ?2), count(*) FILTER (WHERE sender_role <> ?2),
-                 coalesce(min(at_us) FILTER (WHERE sender_role <> ?2), 0)
+            // What a bot said is nobody's answer.
+            "SELECT count(*) FILTER (WHERE sender_role = ?2), count(*) FILTER (WHERE sender_role NOT IN (?2, ?4)),
+                 coalesce(min(at_us) FILTER (WHERE sender_role NOT IN (?2, ?4)), 0)
              FROM message WHERE conversation = ?1 AND content = ?3",
         )?;
         let bound = params![
             rows::blob(row.conversation.id),
             Role::Visitor.code(),
-            Content::Text.code()
+            Content::Text.code(),
+            Role::Bot.code()
         ];
         (
             row.visitor_messages,

@@ -1,5 +1,6 @@
 //! Stories of the turn over real rings and the real store, stepped by hand in virtual time.
 
+mod bot;
 mod chat;
 mod delivery;
 mod double;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tidegate_protocol::{Id, fb, message};
 
-use super::moderation::moderate;
+use super::bot::set_bot;
+use super::moderation::{Double as Translator, moderate};
 use super::stage::{Stage, actor, agent_row, close_command, id};
+use super::translation::translation;
 use crate::app::command::HttpCommand;
 use crate::config::ModerationDefault;
 use crate::engine::kinds::{AgentStatus, Role};
@@ -15,7 +17,7 @@ use crate::journal::{JournalBounds, Replay, ReplayError, Replayed, files};
 use crate::store::CommitError;
 use crate::store::dump::{Dump, dump};
 use crate::store::open::Place;
-use crate::workers::Verdict;
+use crate::workers::{BotAnswer, Verdict};
 
 fn dump_of(database: &Path) -> Dump {
     let place = Place {
@@ -393,6 +395,78 @@ fn what_a_moderator_ruled_is_in_the_journal_and_a_replay_asks_nobody() {
     assert_eq!(stage.ledger().total().accepted, 3);
     stage.stop();
     stage.replays_to_itself("fresh.db");
+}
+
+#[test]
+fn a_session_with_a_translator_and_a_bot_replays_without_either() {
+    for masked in [false, true] {
+        let mut stage = Stage::journalled(masked);
+        let translator = Translator::default();
+        stage.turn().set_stages(vec![translation(&translator)]);
+        let bot = set_bot(&mut stage);
+        let visitor = stage.visitor(1, 11);
+        stage.enter(&visitor);
+        stage.send(&visitor, 1, Id::ABSENT, "when do you open");
+        stage.settle();
+        translator.answer(
+            "when do you open",
+            Verdict::Replace("when do you open / 几点开门".into()),
+        );
+        stage.settle();
+        bot.answer(
+            "when do you open / 几点开门",
+            BotAnswer::Say("at nine in the morning".into()),
+        );
+        stage.settle();
+        let mut rest = stage.ask_later(HttpCommand::Send {
+            by: actor(&visitor),
+            conversation: None,
+            text: "by REST".into(),
+            key_hash: Some(5),
+            page: String::new(),
+        });
+        stage.settle();
+        translator.answer("by REST", Verdict::Replace("by REST, translated".into()));
+        stage.settle();
+        rest.try_recv().unwrap().unwrap();
+        bot.answer("by REST, translated", BotAnswer::Nothing);
+        stage.settle();
+        // An agent takes it: what the bot says now is an input, too, that leads to nothing.
+        stage.send(&visitor, 2, Id::ABSENT, "hello");
+        stage.settle();
+        translator.answer("hello", Verdict::Allow);
+        stage.settle();
+        let agent = stage.agent(1);
+        stage.enter(&agent);
+        bot.answer("hello", BotAnswer::Say("too late".into()));
+        stage.pass(1_000);
+        let tally = stage.turn().engine().tally().clone();
+        assert_eq!(
+            (tally.bot_said, tally.bot_dropped, tally.accepted),
+            (1, 1, 4)
+        );
+        stage.stop();
+        let (replayed, database) = stage.replay("fresh.db");
+        assert_eq!(replayed.unwrap().tear, None);
+        let (was, is) = (dump_of(&stage.database()), dump_of(&database));
+        if masked {
+            let rows = |dump: &Dump| -> Vec<_> {
+                let tables = dump.tables.iter();
+                tables.map(|one| (one.table.clone(), one.rows)).collect()
+            };
+            assert_eq!(rows(&was), rows(&is));
+            for file in stage.journal_files() {
+                let bytes = fs::read(file).unwrap();
+                for written in ["translated", "morning", "when do"] {
+                    let mut windows = bytes.windows(written.len());
+                    let found = windows.any(|window| window == written.as_bytes());
+                    assert!(!found, "{written} stands in the journal");
+                }
+            }
+        } else {
+            assert_eq!(was, is);
+        }
+    }
 }
 
 #[test]
