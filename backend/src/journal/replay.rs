@@ -125,6 +125,7 @@ impl Replay<'_> {
             process: None,
             held: None,
             applied: 0,
+            stored: 0,
             done: Replayed::default(),
         };
         let files = &there[chapter..];
@@ -175,6 +176,8 @@ struct Running<'a> {
     held: Option<Held>,
     /// Number of the newest turn that was applied.
     applied: u64,
+    /// Of the newest one that changed a row: only that the database can know of.
+    stored: u64,
     done: Replayed,
 }
 
@@ -315,8 +318,8 @@ impl Running<'_> {
             path: path.to_owned(),
             what,
         };
-        if start.base == Base::Continues && self.applied > start.committed {
-            let lost = self.applied - start.committed;
+        if start.base == Base::Continues && self.stored > start.committed {
+            let lost = self.stored - start.committed;
             return Err(diverged(format!("{lost} committed turns were lost")));
         }
         self.process = None;
@@ -330,6 +333,7 @@ impl Running<'_> {
             return Err(diverged(format!("{:?}, and here {found:?}", start.found)));
         }
         self.applied = start.committed;
+        self.stored = start.committed;
         self.process = Some(Process {
             store,
             engine: Engine::new(start.rules.clone(), loaded, start.started_us),
@@ -396,7 +400,9 @@ impl Running<'_> {
         self.keep_pace(turn.now_us);
         if let Some(process) = &mut self.process {
             self.done.inputs += turn.inputs.len() as u64;
-            process.apply(&turn)?;
+            if process.apply(&turn)? {
+                self.stored = held.number;
+            }
         }
         self.applied = held.number;
         self.done.turns += 1;
@@ -481,7 +487,8 @@ impl<'a> Recorded<'a> {
 }
 
 impl Process {
-    fn apply(&mut self, turn: &Recorded<'_>) -> Result<(), ReplayError> {
+    /// Applies a turn; whether it changed a row.
+    fn apply(&mut self, turn: &Recorded<'_>) -> Result<bool, ReplayError> {
         let Self { store, engine, out } = self;
         out.clear();
         engine.begin_turn(turn.now_us, turn.seed, out);
@@ -494,7 +501,7 @@ impl Process {
         }
         engine.end_turn(out);
         if out.writes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         out.writes.ring_cursors.extend_from_slice(&turn.cursors);
         out.writes.meta.push(MetaRow {
@@ -503,6 +510,6 @@ impl Process {
         });
         let submitted = store.submit(&out.writes);
         submitted.map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(())
+        Ok(true)
     }
 }

@@ -189,6 +189,24 @@ fn kills_before_and_after_a_commit_replay_to_the_same_tables() {
 }
 
 #[test]
+fn a_kill_behind_a_turn_that_changed_no_row_loses_nothing() {
+    let mut stage = Stage::journalled(false);
+    let visitor = stage.visitor(1, 11);
+    stage.enter(&visitor);
+    stage.send(&visitor, 1, Id::ABSENT, "hello");
+    stage.settle();
+    let conversation = id(&stage.take(&visitor, "send_result")[0], "conversation");
+    stage.type_in(&visitor, conversation);
+    stage.settle();
+    stage.restart();
+    stage.announce(&visitor);
+    stage.send(&visitor, 2, conversation, "still there?");
+    stage.settle();
+    stage.stop();
+    assert_eq!(stage.replays_to_itself("fresh.db").starts, 2);
+}
+
+#[test]
 fn a_commit_that_was_tried_again_is_replayed_once() {
     let mut stage = Stage::journalled(false);
     stage.live(|stage, _| {
