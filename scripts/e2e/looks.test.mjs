@@ -14,8 +14,8 @@ let browser;
 before(async () => { if (!skip) browser = await launch(); }, { timeout: 60_000 });
 after(() => browser?.close());
 
-async function open(scenario, path, { size = PHONE, scheme = 'light', act, until = 'body' } = {}) {
-  const context = await browser.newContext({ ...size, colorScheme: scheme, locale: 'en-GB', reducedMotion: 'reduce' });
+async function open(scenario, path, { size = PHONE, scheme = 'light', locale = 'en-GB', act, until = 'body' } = {}) {
+  const context = await browser.newContext({ ...size, colorScheme: scheme, locale, reducedMotion: 'reduce' });
   await serve(context, scenario);
   const page = await context.newPage();
   page.setDefaultTimeout(5_000);
@@ -162,4 +162,17 @@ test('what comes while one reads further up shows as a pill and moves nothing', 
   await page.waitForTimeout(300);
   assert.equal(await page.locator('.new-pill').count(), 0);
   await context.close();
+});
+
+test('a bot is called one, to the visitor and to the agent, in both languages', { skip, timeout: 60_000 }, async () => {
+  for (const [language, locale, name] of [['en', 'en-GB', 'Bot'], ['zh', 'zh-CN', '机器人']]) {
+    const desk = agentScenarios(language).bot;
+    for (const [path, scenario] of [['/widget/', visitorScenarios(language).bot], [`/agent/${desk.hash}`, desk.scenario]]) {
+      const { context, page } = await open(scenario, path, { size: DESK, locale, until: '.bubble' });
+      await page.locator('.message-name', { hasText: name }).waitFor();
+      const labels = await page.locator('.bubble .only-for-readers').allTextContents();
+      assert.equal(labels.filter((label) => label === `${name}: `).length, 1, `${path} ${labels}`);
+      await context.close();
+    }
+  }
 });

@@ -24,10 +24,12 @@ const COPY = {
 
 const shopOf = (copy, online = 1, eta = 110_000) => ({ token: 'fixture', visitor_id: VISITOR, expires_at: 0, ws_url: 'ws://tidegate.test/ws', widget: { name: copy.shop, greeting: copy.greeting }, agents_online: online, answer_eta_ms: eta });
 
+const AUTHORS = { v: { sender_role: 'visitor', sender: VISITOR }, a: { sender_role: 'agent', sender: AGENT }, b: { sender_role: 'bot', sender: '626f74'.padStart(32, '0') } };
+
 function messagesOf(copy, conversation, lines, startMinutesAgo = 12) {
   return lines.map(([side, text], i) => side === 's'
     ? { conversation, seq: i + 1, at_us: us(startMinutesAgo, i * 25), sender_role: 'system', content: 'system', text: '', system: text, sender_name: copy.agent, close_reason: text === 'closed' ? 'by_agent' : 'none' }
-    : { conversation, seq: i + 1, at_us: us(startMinutesAgo, i * 25), sender_role: side === 'v' ? 'visitor' : 'agent', sender: side === 'v' ? VISITOR : AGENT, sender_name: side === 'v' ? '' : copy.agent, session: '00000000000000bb', n: i, text });
+    : { conversation, seq: i + 1, at_us: us(startMinutesAgo, i * 25), ...AUTHORS[side], sender_name: side === 'a' ? copy.agent : '', session: '00000000000000bb', n: i, text });
 }
 
 const history = (messages) => (url) => {
@@ -68,6 +70,7 @@ export function visitorScenarios(language) {
     superseded: chat(copy, all, {}, { sdk: { state: 'closed', code: 4501 } }),
     long: chat(copy, [...opening, ['v', copy.long], ['a', copy.long], ['v', COPY[language === 'zh' ? 'en' : 'zh'].long]]),
     closed: chat(copy, [...all, ['s', 'closed']], { status: 'closed', close_reason: 'by_agent' }),
+    bot: chat(copy, [['s', 'queued'], ['v', copy.ask], ['b', copy.greeting]], { status: 'waiting', agent: '', agent_name: '', position: 1, eta_ms: 50_000 }),
     reload: { ...chat(copy, all), reload: true },
   };
 }
@@ -114,6 +117,7 @@ export function agentScenarios(language) {
     empty: { scenario: deskOf(language, { rows: [] }) },
     offline: { scenario: deskOf(language, { rows: [], status: 'offline' }) },
     one: { scenario: deskOf(language, { rows: [{}] }), hash: front },
+    bot: { scenario: deskOf(language, { rows: [{}], lines: [['s', 'queued'], ['v', copy.ask], ['b', copy.greeting], ['s', 'agent_joined'], ['a', copy.lines[2][1]]] }), hash: front },
     list: { scenario: deskOf(language, busy) },
     many: { scenario: deskOf(language, { ...busy, sdk: { events: [['typing', { conversation: id(1), side: 'visitor', name: '', active: true }]] } }), hash: front },
     waiting: { scenario: deskOf(language, busy), hash: `#/${id(100)}`, act: (page) => page.locator('#tab-waiting').click({ timeout: 2000 }).catch(() => {}) },

@@ -42,6 +42,11 @@ test('bubbles of one sender within a minute stand together, and a day begins wit
   assert.deepEqual(made.map((row) => row.type === 'day' ? 'day' : `${row.starts ? '[' : ''}${row.text}${row.ends ? ']' : ''}`), ['day', '[m1', 'm2]', '[m3]', '[m200]']);
 });
 
+test('a bot’s bubbles stand apart from those of the agent on whose side they are', () => {
+  const made = rows([message(1, 'bot'), message(2, 'bot'), message(3, 'agent'), message(4, 'bot')], { mine: (m) => m.sender_role !== 'visitor' });
+  assert.deepEqual(made.slice(1).map((row) => `${row.starts ? '[' : ''}${row.role}${row.ends ? ']' : ''}`), ['[bot', 'bot]', '[agent]', '[bot]']);
+});
+
 test('a tick is drawn at the end of a group and where it differs from the one below', () => {
   const made = rows([message(1), message(2), message(3)], { marks: () => ({ delivered: 2, read: 1 }) });
   assert.deepEqual(made.filter((row) => row.type === 'message').map((row) => [row.state, row.showTick]), [['read', true], ['delivered', true], ['sent', true]]);

@@ -302,7 +302,9 @@ export class Desk extends Chat {
     if (!message || !entry.state) return;
     const text = message.content === 'text';
     const byVisitor = message.sender_role === 'visitor';
-    const since = !text ? entry.state.unanswered_since_us : byVisitor ? entry.state.unanswered_since_us || message.at_us : 0;
+    // What a bot says is no answer: the visitor still waits for one.
+    const stays = !text || message.sender_role === 'bot';
+    const since = stays ? entry.state.unanswered_since_us : byVisitor ? entry.state.unanswered_since_us || message.at_us : 0;
     if (message.seq >= entry.state.seq) entry.state = { ...entry.state, unanswered_since_us: since, ...(text ? { last_text: message.text, last_at_us: message.at_us } : {}) };
     if (text && byVisitor && this.sound && !this.#inSight(entry)) chime('message');
     entry.touch();

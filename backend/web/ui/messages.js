@@ -29,6 +29,12 @@ function failureText(reason) {
   return why ? `${why} · ${t('retry')}` : t('sendAgain');
 }
 
+/** Whose a row is, for somebody who sees it; '' for one's own. A bot's is on the agents' side and still nobody's own. */
+function authorOf(row) {
+  if (row.role === 'bot') return t('bot');
+  return row.own ? '' : row.name;
+}
+
 class Bubble extends Component {
   shouldComponentUpdate(next) {
     const a = this.props.row;
@@ -38,10 +44,11 @@ class Bubble extends Component {
 
   render({ row, onFailed, onDiscard, showName }) {
     const failed = row.state === 'failed';
-    const label = row.own ? t('you') : row.name || t(row.role === 'visitor' ? 'visitor' : 'agent');
+    const author = authorOf(row);
+    const label = author || t(row.own ? 'you' : row.role === 'visitor' ? 'visitor' : 'agent');
     return html`
       <li class=${cls('message', row.own ? 'is-own' : 'is-theirs', row.starts && 'starts', row.ends && 'ends', failed && 'is-failed')} data-seq=${row.seq || undefined}>
-        ${showName && row.starts && !row.own && row.name ? html`<span class="message-name" aria-hidden="true">${row.name}</span>` : null}
+        ${showName && row.starts && author ? html`<span class="message-name" aria-hidden="true">${author}</span>` : null}
         <div class="message-line">
           ${row.own ? html`<span class="message-tick">${failed
             ? html`<button class="message-retry" type="button" aria-label=${t('sendAgain')} onClick=${() => onFailed?.(row.item)}><${Icon} name="alert" small /></button>`
@@ -110,7 +117,7 @@ export class MessageList extends Component {
       if (arrived) this.setState({ unseen: this.state.unseen + arrived });
     }
     if (spoken && old.length) {
-      const text = spoken.type === 'system' ? systemText(spoken.message, this.props.side) : t('says', spoken.name || t('agent'), spoken.text);
+      const text = spoken.type === 'system' ? systemText(spoken.message, this.props.side) : t('says', authorOf(spoken) || t('agent'), spoken.text);
       if (text !== this.state.spoken) this.setState({ spoken: text });
     }
   }

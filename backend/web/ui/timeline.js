@@ -93,7 +93,7 @@ export function rowsOf(messages, { mine, marks, outbox = [], keyOf, now = nowUs(
     const own = mine(message);
     push({
       type: 'message', key: keyOf?.(message) ?? `s${message.conversation}${message.seq}`, own, text: message.text, at: message.at_us,
-      who: own ? 'own' : message.sender || message.sender_role, name: message.sender_name, role: message.sender_role,
+      who: message.sender_role === 'bot' ? 'bot' : own ? 'own' : message.sender || message.sender_role, name: message.sender_name, role: message.sender_role,
       state: own ? tickOf(message.seq, marks(message)) : '', seq: message.seq,
     });
   }
