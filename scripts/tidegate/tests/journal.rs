@@ -8,6 +8,7 @@ use std::process::Output;
 
 use serde_json::json;
 use stage::people::{Person, agent_token, conversation};
+use stage::workers::Worker;
 use stage::{Stage, command, http};
 
 /// `tidegate backend` with these arguments in that directory.
@@ -39,8 +40,16 @@ fn dumps(directory: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Two visitors, the demo agent and a second one; texts, marks, a transfer, REST, an export, closes; a kill.
+/// A visitor whom a bot answers until the demo agent comes, two more, and a second agent; texts that a translator looks
+/// at, marks, a transfer, REST, an export, closes; a kill.
 fn live(stage: &Stage) {
+    let _workers = [
+        Worker::start(stage, "translation"),
+        Worker::start(stage, "bot"),
+    ];
+    let mut early = Person::visitor(stage, "00000000000000a0");
+    early.say("hello, when do you open?", None);
+    assert_eq!(early.hear()["sender_role"], "bot");
     let mut agent = Person::agent(stage, "00000000000000b1");
     let (supervisor, _) = agent_token(stage);
     let answer = http::post(
@@ -90,7 +99,11 @@ fn live(stage: &Stage) {
 
 #[test]
 fn a_session_with_a_kill_replays_to_the_same_tables_byte_for_byte() {
-    let stage = Stage::start_in(stage::directory(), &["--journal", "journals"], &[]);
+    let settings = [
+        ("TIDEGATE_BACKEND__TRANSLATION__ENABLED", "true"),
+        ("TIDEGATE_BACKEND__BOT__ENABLED", "true"),
+    ];
+    let stage = Stage::start_in(stage::directory(), &["--journal", "journals"], &settings);
     live(&stage);
     let (code, directory) = stage.stop();
     assert_eq!(code, Some(0));
@@ -110,6 +123,14 @@ fn a_session_with_a_kill_replays_to_the_same_tables_byte_for_byte() {
         live.len() > 10 && live == replayed,
         "each table's dump, byte for byte"
     );
+    let (_, messages) = live
+        .iter()
+        .find(|(name, _)| name.starts_with("message."))
+        .expect("a dump of the messages");
+    let messages = String::from_utf8_lossy(messages);
+    for said in ["We are open from", "你好, when do you open?"] {
+        assert!(messages.contains(said), "{said}: {messages}");
+    }
 
     // A second run of the system goes on in the same journal.
     let stage = Stage::start_in(directory, &["--journal", "journals"], &[]);

@@ -6,6 +6,7 @@ pub mod http;
 pub mod people;
 pub mod python;
 pub mod socket;
+pub mod workers;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
