@@ -37,8 +37,8 @@ async function violations(page) {
   return found.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.target.join(' ')} ${node.failureSummary?.split('\n')[1] ?? ''}`));
 }
 
-const VISITOR = ['empty', 'many', 'waiting', 'nobody-waiting', 'failed', 'reconnecting', 'superseded', 'closed'];
-const AGENT = ['sign-in', 'empty', 'list', 'many', 'transfer', 'canned', 'palette', 'reconnecting', 'failed', 'customer'];
+const VISITOR = ['empty', 'many', 'bot', 'waiting', 'nobody-waiting', 'failed', 'reconnecting', 'superseded', 'closed'];
+const AGENT = ['sign-in', 'empty', 'list', 'many', 'bot', 'transfer', 'canned', 'palette', 'reconnecting', 'failed', 'customer'];
 const ADMIN = ['overview', 'attention', 'agents', 'widgets', 'export'];
 
 for (const scheme of ['light', 'dark']) {
