@@ -86,8 +86,8 @@ pub struct Replay<'a> {
     pub journal: &'a Path,
     /// The database to be made.
     pub database: &'a Path,
-    /// 1: as it was recorded; 10: ten times as fast; `None`: as fast as it goes.
-    pub speed: Option<f64>,
+    /// Told before each turn is applied when it was recorded, µs since the Unix epoch: who replays at a pace waits there.
+    pub wait_until_due: &'a mut dyn FnMut(u64),
     /// Told how far it is, each second.
     pub tell: &'a mut dyn FnMut(&Replayed),
 }
@@ -118,10 +118,9 @@ impl Replay<'_> {
         let mut running = Running {
             journal: self.journal,
             database: self.database,
-            speed: self.speed,
+            wait_until_due: self.wait_until_due,
             tell: self.tell,
             told: Instant::now(),
-            began: None,
             process: None,
             held: None,
             applied: 0,
@@ -167,11 +166,9 @@ struct Held {
 struct Running<'a> {
     journal: &'a Path,
     database: &'a Path,
-    speed: Option<f64>,
+    wait_until_due: &'a mut dyn FnMut(u64),
     tell: &'a mut dyn FnMut(&Replayed),
     told: Instant,
-    /// When the first turn was applied.
-    began: Option<Instant>,
     process: Option<Process>,
     held: Option<Held>,
     /// Number of the newest turn that was applied.
@@ -397,7 +394,11 @@ impl Running<'_> {
         let Some(turn) = Recorded::read(&held.body) else {
             return self.torn(&held.at.0, held.at.1, "its turn is of another version");
         };
-        self.keep_pace(turn.now_us);
+        if self.done.from_us == 0 {
+            self.done.from_us = turn.now_us;
+        }
+        self.done.to_us = turn.now_us;
+        (self.wait_until_due)(turn.now_us);
         if let Some(process) = &mut self.process {
             self.done.inputs += turn.inputs.len() as u64;
             if process.apply(&turn)? {
@@ -411,20 +412,6 @@ impl Running<'_> {
             (self.tell)(&self.done);
         }
         Ok(true)
-    }
-
-    /// Waits until it is time for a turn.
-    fn keep_pace(&mut self, now_us: u64) {
-        let began = *self.began.get_or_insert_with(Instant::now);
-        if self.done.from_us == 0 {
-            self.done.from_us = now_us;
-        }
-        self.done.to_us = now_us;
-        let passed_us = now_us.saturating_sub(self.done.from_us);
-        if let Some(speed) = self.speed {
-            let due = Duration::from_micros(passed_us).div_f64(speed);
-            std::thread::sleep(due.saturating_sub(began.elapsed()));
-        }
     }
 
     /// The last turn of a journal without an end in order may not have been committed; it is applied all the same: what

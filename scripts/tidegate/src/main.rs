@@ -8,6 +8,7 @@ mod check_config;
 mod data_dir;
 mod gateway;
 mod ledger;
+mod pace;
 mod pages;
 mod process;
 mod replay;

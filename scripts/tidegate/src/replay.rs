@@ -4,13 +4,13 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use tidegate_backend::journal::{Replay, ReplayError, Replayed};
 use tidegate_backend::store::dump::{Dump, dump};
 use tidegate_backend::store::open::Place;
 
+use crate::pace::{Pace, Speed, speed};
 use crate::settings::Settings;
 
 /// The journal was torn: what stands before the tear was replayed.
@@ -25,9 +25,9 @@ pub struct ReplayArguments {
     /// is torn, and was applied up to there; 4: it came to another database than was there then
     #[arg(long, value_name = "FILE", conflicts_with_all = ["journal", "journal_masked"])]
     replay: Option<PathBuf>,
-    /// 1: as fast as it was recorded; 10: ten times as fast [default: as fast as it goes]
-    #[arg(long, value_name = "TIMES", requires = "replay")]
-    speed: Option<f64>,
+    /// 1: as fast as it was recorded; 10: ten times as fast; `max`: as fast as it goes [default: max]
+    #[arg(long, value_name = "TIMES", requires = "replay", value_parser = speed)]
+    speed: Option<Speed>,
     /// Keep the replay's database in this directory, which must not exist [default: a temporary one]
     #[arg(long, value_name = "DIRECTORY", requires = "replay")]
     into: Option<PathBuf>,
@@ -91,19 +91,13 @@ pub fn run(settings: &Settings, wish: &ReplayArguments) -> Result<ExitCode> {
         show(&dump(&place(database), wish.dump.as_deref())?);
         return Ok(ExitCode::SUCCESS);
     };
-    if let Some(speed) = wish.speed {
-        ensure!(
-            speed.is_finite() && speed > 0.0,
-            "--speed is {speed}; 1 is as fast as it was recorded, 10 ten times as fast"
-        );
-    }
     let directory = Directory::make(wish.into.as_deref())?;
     let database = directory.path.join("tidegate.db");
-    let began = Instant::now();
+    let mut pace = Pace::begin(wish.speed.unwrap_or(Speed::Max));
     let replayed = Replay {
         journal,
         database: &database,
-        speed: wish.speed,
+        wait_until_due: &mut |at_us| std::thread::sleep(pace.until(at_us)),
         tell: &mut |so_far| eprintln!("{}", sentence(so_far)),
     }
     .run();
@@ -118,7 +112,7 @@ pub fn run(settings: &Settings, wish: &ReplayArguments) -> Result<ExitCode> {
     println!(
         "{} in {:.1} s",
         sentence(&replayed),
-        began.elapsed().as_secs_f64()
+        pace.took().as_secs_f64()
     );
     if replayed.masked {
         println!("what people wrote is masked");

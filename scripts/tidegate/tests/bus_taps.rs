@@ -4,6 +4,7 @@ mod stage;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stage::people::{Person, conversation};
@@ -204,6 +205,10 @@ fn a_recording_comes_again_as_fresh_visitors_and_into_a_backend_of_its_own() {
     let mut second = Person::visitor(&stage, "00000000000000a2");
     let chat = conversation(&first.say("one", None));
     second.say("two", None);
+    let said = Instant::now();
+    eventually("some time that a replay has to take as well", || {
+        (said.elapsed() > Duration::from_millis(300)).then_some(())
+    });
     first.say("three", Some(&chat));
     drop(second);
     eventually("all of it", || {
@@ -215,13 +220,21 @@ fn a_recording_comes_again_as_fresh_visitors_and_into_a_backend_of_its_own() {
     });
     assert_eq!(record.end("TERM").0, Some(0));
 
-    // As load: three texts of two strangers more.
+    // As load: three texts of two strangers more, at a quarter of the speed.
+    let recorded_us = recorded_us(path, "kept.tgr");
+    assert!(recorded_us > 300_000, "{recorded_us}");
+    let at_a_quarter = |figures: &Value| {
+        let took = figures["seconds"].as_f64().expect("a number");
+        let least = Duration::from_micros(4 * recorded_us).as_secs_f64();
+        assert!(took >= least, "{least} s at least: {figures}");
+    };
     let (code, out, error) = run(
         path,
-        &["bus", "replay", "kept.tgr", "--speed", "10", "--json"],
+        &["bus", "replay", "kept.tgr", "--speed", "0.25", "--json"],
     );
     assert_eq!(code, Some(0), "{error}");
     let figures: Value = serde_json::from_str(&out).expect("JSON");
+    at_a_quarter(&figures);
     assert_eq!(figures["visitors"], 2, "{figures}");
     assert_eq!(figures["accepted"], 3, "{figures}");
     let (_, out, _) = run(path, &["ledger", "--recount", "--json"]);
@@ -229,15 +242,34 @@ fn a_recording_comes_again_as_fresh_visitors_and_into_a_backend_of_its_own() {
     assert_eq!(ledger["counters"]["to_agent"]["accepted"], 6, "{ledger}");
 
     // Into a fresh backend that never saw a gateway: the same three, and who wrote the first the third.
-    let figures = replay_into_a_fresh_backend(Path::new("kept.tgr"), path);
-    assert_eq!(figures["said"], 3, "{figures}");
-    assert_eq!(figures["outcomes"]["accepted"], 3, "{figures}");
-    assert_eq!(figures["unnamed_conversations"], 0, "{figures}");
+    let kept = Path::new("kept.tgr");
+    for speed in ["max", "0.25"] {
+        let figures = replay_into_a_fresh_backend(kept, path, speed);
+        assert_eq!(figures["said"], 3, "{figures}");
+        assert_eq!(figures["outcomes"]["accepted"], 3, "{figures}");
+        assert_eq!(figures["unnamed_conversations"], 0, "{figures}");
+        if speed != "max" {
+            at_a_quarter(&figures);
+        }
+    }
+}
+
+/// From the first record of a recording to its last, µs.
+fn recorded_us(directory: &Path, file: &str) -> u64 {
+    let (code, out, error) = run(directory, &["bus", "tap", "--file", file]);
+    assert_eq!(code, Some(0), "{error}");
+    let lines = out
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(line).expect("JSON") });
+    let records = lines.filter(|line| line["kind"] != "gateway");
+    let at_us: Vec<u64> = records.filter_map(|line| line["at_us"].as_u64()).collect();
+    at_us[at_us.len() - 1] - at_us[0]
 }
 
 /// Starts a backend on a bus of its own and plays a recording into it; what the replay says.
-fn replay_into_a_fresh_backend(file: &Path, directory: &Path) -> Value {
-    let fresh = directory.join("fresh");
+fn replay_into_a_fresh_backend(file: &Path, directory: &Path, speed: &str) -> Value {
+    let data_dir = format!("fresh-{speed}");
+    let fresh = directory.join(&data_dir);
     let bus = tempfile::Builder::new()
         .prefix("tidegate-replay-")
         .tempdir_in("/dev/shm")
@@ -246,14 +278,14 @@ fn replay_into_a_fresh_backend(file: &Path, directory: &Path) -> Value {
     let key = fresh.join("secrets");
     std::fs::create_dir_all(&key).expect("a directory");
     let mut backend = command(directory)
-        .args(["--data-dir", "fresh", "backend"])
+        .args(["--data-dir", &data_dir, "backend"])
         .env("TIDEGATE_BUS_DIR", &bus_dir)
         .env("TIDEGATE_BACKEND__HTTP_LISTEN", "127.0.0.1:0")
         .stderr(std::fs::File::create(directory.join("backend-said")).expect("ours"))
         .spawn()
         .expect("the binary starts");
     let (code, out, error) = {
-        let arguments = ["bus", "replay", "--speed", "max", "--json", "--into"];
+        let arguments = ["bus", "replay", "--speed", speed, "--json", "--into"];
         let mut replay = command(directory);
         replay.args(arguments).arg(&bus_dir).arg(file);
         let output = replay.output().expect("the binary starts");
@@ -271,7 +303,7 @@ fn replay_into_a_fresh_backend(file: &Path, directory: &Path) -> Value {
     // What the replay was told is what stands in the database.
     let (code, ledger, error) = run(
         directory,
-        &["--data-dir", "fresh", "ledger", "--recount", "--json"],
+        &["--data-dir", &data_dir, "ledger", "--recount", "--json"],
     );
     assert_eq!(code, Some(0), "{error}");
     let ledger: Value = serde_json::from_str(&ledger).expect("JSON");
@@ -293,7 +325,7 @@ fn replay_into_a_fresh_backend(file: &Path, directory: &Path) -> Value {
 fn the_rush_that_ships_is_taken_by_a_real_backend_from_the_first_text_to_the_last() {
     let rush = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shm-bus/examples/rush.tgr");
     let directory = directory();
-    let figures = replay_into_a_fresh_backend(&rush, directory.path());
+    let figures = replay_into_a_fresh_backend(&rush, directory.path(), "max");
     assert!(figures["said"].as_u64() > Some(100), "{figures}");
     assert_eq!(figures["said"], figures["accepted"], "{figures}");
     assert_eq!(figures["not_played"]["missed_bytes"], 0, "{figures}");

@@ -5,11 +5,12 @@ mod stage;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stage::people::{Person, agent_token, conversation};
 use stage::workers::Worker;
-use stage::{Stage, command, http};
+use stage::{Stage, command, eventually, http};
 
 /// `tidegate backend` with these arguments in that directory.
 fn backend(directory: &Path, arguments: &[&str]) -> Output {
@@ -156,4 +157,52 @@ fn a_session_with_a_kill_replays_to_the_same_tables_byte_for_byte() {
         "{torn:?}"
     );
     assert_ne!(digest(&torn), digest(&live));
+}
+
+/// How long the journal took when it was recorded, from what was printed in tenths of a second: at least.
+fn recorded(output: &Output) -> Duration {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let seconds = text.split_once(" starts and ").and_then(|(_, rest)| {
+        let (seconds, _) = rest.split_once(" s replayed")?;
+        seconds.parse::<f64>().ok()
+    });
+    let seconds = seconds.unwrap_or_else(|| panic!("no time in {output:?}"));
+    Duration::from_secs_f64(seconds - 0.05)
+}
+
+#[test]
+fn a_replay_at_a_speed_takes_its_time_and_comes_to_the_same_tables_as_at_full_speed() {
+    let stage = Stage::start_in(stage::directory(), &["--journal", "journals"], &[]);
+    let mut visitor = Person::visitor(&stage, "00000000000000a1");
+    visitor.say("where is my order?", None);
+    let said = Instant::now();
+    eventually("a second later", || {
+        (said.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+    visitor.say("and now?", None);
+    let (_, directory) = stage.stop();
+    let path = directory.path();
+    let replay = |speed: &str| {
+        let began = Instant::now();
+        let arguments = ["--replay", "journals/journal", "--speed", speed];
+        (backend(path, &arguments), began.elapsed())
+    };
+    let (full, _) = replay("max");
+    assert_eq!(full.status.code(), Some(0), "{full:?}");
+    assert_eq!(digest(&full), digest(&backend(path, &["--dump", "live"])));
+    let recorded = recorded(&full);
+    assert!(recorded > Duration::from_millis(900), "{full:?}");
+    for (speed, least) in [("1", recorded), ("0.5", recorded * 2)] {
+        let (paced, took) = replay(speed);
+        assert_eq!(paced.status.code(), Some(0), "{paced:?}");
+        assert!(
+            took >= least,
+            "{took:?} at speed {speed}, {least:?} at least"
+        );
+        assert_eq!(digest(&paced), digest(&full));
+    }
+    let (refused, _) = replay("0");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("expected a number from 0.001"), "{said}");
 }

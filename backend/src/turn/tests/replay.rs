@@ -113,11 +113,20 @@ impl Stage {
 
     /// Replays the journal into a database of that name.
     fn replay(&self, name: &str) -> (Result<Replayed, ReplayError>, PathBuf) {
+        self.replay_in_time(name, &mut |_| {})
+    }
+
+    /// The same; whose time it is before each turn is told.
+    fn replay_in_time(
+        &self,
+        name: &str,
+        wait_until_due: &mut dyn FnMut(u64),
+    ) -> (Result<Replayed, ReplayError>, PathBuf) {
         let database = self.directory.path().join(name);
         let replay = Replay {
             journal: self.journal.as_ref().unwrap(),
             database: &database,
-            speed: None,
+            wait_until_due,
             tell: &mut |_| {},
         };
         (replay.run(), database)
@@ -257,6 +266,25 @@ fn another_time_or_another_seed_gives_another_database() {
         was,
         "a microsecond of one turn"
     );
+}
+
+#[test]
+fn a_replay_says_before_each_turn_when_it_was_recorded() {
+    let mut stage = Stage::journalled(false);
+    stage.live(|stage, _| stage.restart());
+    stage.stop();
+    let mut recorded = Vec::new();
+    for file in stage.journal_files() {
+        change_turns(&file, |_, now_us, _| recorded.push(*now_us));
+    }
+    let mut told = Vec::new();
+    let (replayed, _) = stage.replay_in_time("paced.db", &mut |at_us| told.push(at_us));
+    let replayed = replayed.unwrap();
+    assert_eq!(told, recorded);
+    assert!(told.is_sorted() && told.len() as u64 == replayed.turns);
+    let ends = (told.first(), told.last());
+    assert_eq!(ends, (Some(&replayed.from_us), Some(&replayed.to_us)));
+    assert!(replayed.to_us - replayed.from_us > 250_000, "{replayed:?}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use shm_bus::BusDirectory;
 use shm_bus::recording::{Direction, Entry, Event};
 
 use super::naming::Naming;
-use super::pace::Pace;
 use super::{ReplayArguments, open, tell_damage};
+use crate::pace::Pace;
 use player::{Player, Tally};
 
 /// Between two looks at the rings while something is waited for.

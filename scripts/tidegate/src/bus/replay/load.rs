@@ -26,9 +26,9 @@ use tidegate_protocol::names::Named as _;
 use tidegate_protocol::{Codec, Id, View, fb, message, verify};
 use tidegate_settings::settings::Settings;
 
-use super::pace::Pace;
 use super::{ReplayArguments, open, tell_damage};
 use crate::bus::mask::envelope_kind;
+use crate::pace::Pace;
 
 /// The longest that the crowd sleeps.
 const TURN_MAX: Duration = Duration::from_millis(10);

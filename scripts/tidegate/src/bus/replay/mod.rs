@@ -5,7 +5,6 @@
 mod into;
 mod load;
 mod naming; // what was called so in the recording is called otherwise now
-mod pace;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -20,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tidegate_settings::settings::Settings;
 
 use super::tap::check_protocol;
-use pace::Speed;
+use crate::pace::{Speed, speed};
 
 /// `tidegate bus replay`
 #[derive(Debug, clap::Args)]
@@ -33,7 +32,7 @@ pub struct ReplayArguments {
     #[arg(long, value_name = "DIRECTORY")]
     into: Option<PathBuf>,
     /// How much faster than it was recorded; `max`: as fast as it goes
-    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = pace::speed)]
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = speed)]
     speed: Speed,
     /// Say how it went as JSON
     #[arg(long)]
