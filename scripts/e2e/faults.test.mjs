@@ -83,3 +83,28 @@ test('what is written while nothing answers is kept over a reload, and goes out 
   await agent.context.close();
   await visitor.context.close();
 });
+
+test('what is said while the backend stands still is said to be on its way, on both sides, and then is there', { skip, timeout: 120_000 }, async () => {
+  const agent = await Agent.signIn(browser, stack);
+  const visitor = await Visitor.arrive(browser, stack);
+  await visitor.say('before the standstill');
+  await agent.take('before the standstill');
+  await visitor.tickIs('read');
+  const [backend] = stack.pids('backend');
+  process.kill(backend, 'SIGSTOP');
+  try {
+    await Promise.all([visitor.say('said to nobody'), agent.say('answered to nobody')]);
+    for (const person of [visitor, agent]) await person.sees('Still sending… Nothing you wrote is lost.');
+  } finally {
+    process.kill(backend, 'SIGCONT');
+  }
+  await agent.hears('said to nobody');
+  await visitor.hears('answered to nobody');
+  for (const person of [visitor, agent]) {
+    await person.tickIs('read');
+    await until('nothing is late', async () => (await person.view.getByText('Still sending').count()) === 0);
+    assert.deepEqual(person.errors, []);
+  }
+  await agent.context.close();
+  await visitor.context.close();
+});

@@ -68,6 +68,7 @@ function Banner({ desk }) {
       <button class="button" type="button" onClick=${() => desk.sdk.start()}>${t(connection.code === 4501 ? 'useHere' : 'retry')}</button></div>`;
   }
   if (connection.shown === 'lost') return html`<div class="banner" role="status"><i class="banner-pulse"></i><span>${t('reconnectingSafe', desk.waitingToSend)}</span></div>`;
+  if (desk.isLate) return html`<div class="banner" role="status"><i class="banner-pulse"></i><span>${t('stillSending')}</span></div>`;
   if (desk.notice) return html`<div class="banner" role="status"><span>${desk.notice}</span></div>`;
   return null;
 }

@@ -4,6 +4,7 @@ import { Model } from './view.js';
 import { Timeline, rowsOf } from './timeline.js';
 
 const CALM_MS = 2_000;          // a lost connection is shown only after this long
+const LATE_MS = 3_000;          // what was said and is not answered is called late only after this long
 const TYPING_MS_MAX = 6_500;    // a typing notice without a successor fades
 const HISTORY_PAGE = 40;
 const CATCH_UP_MAX = 100;
@@ -37,6 +38,7 @@ export class Chat extends Model {
   #outboxVersion = 0;
   #off = [];
   #calm = 0;
+  #patience = 0;
 
   /** side: 'visitor' | 'agent'. readHistory(conversation, { after?, before?, limit }) → messages, oldest first. */
   constructor({ side, readHistory, messages_max = 2000, isShown = () => true }) {
@@ -69,6 +71,7 @@ export class Chat extends Model {
     for (const off of this.#off) off();
     this.#off = [];
     clearTimeout(this.#calm);
+    clearTimeout(this.#patience);
     this.#sdk?.stop();
     this.#sdk = null;
   }
@@ -200,6 +203,24 @@ export class Chat extends Model {
 
   get waitingToSend() { return this.outbox.filter((item) => item.state === 'waiting').length; }
 
+  /** The connection is there, and nobody behind it has answered what was said: it is kept, and goes on by itself. */
+  get isLate() { return this.#lateInMs <= 0; }
+
+  /** How long until that is so; Infinity: nothing waits for an answer, or the page says already why. */
+  get #lateInMs() {
+    const { shown, since, wait } = this.connection;
+    const oldest = this.#sdk?.outbox.find((item) => item.state === 'waiting');
+    return shown === 'open' && !wait && oldest ? Math.max(oldest.at, since) + LATE_MS - Date.now() : Infinity;
+  }
+
+  /** Looks again when something becomes late. */
+  #watch() {
+    clearTimeout(this.#patience);
+    const inMs = this.#lateInMs;
+    if (inMs > 0 && inMs < Infinity) this.#patience = setTimeout(() => this.#watch(), inMs);
+    this.changed();
+  }
+
   #remember(conversation, seq, key) {
     this.#keys.set(`${conversation}/${seq}`, key);
     if (this.#keys.size > KEYS_MAX) this.#keys.delete(this.#keys.keys().next().value);
@@ -207,7 +228,7 @@ export class Chat extends Model {
 
   #touchOutbox() {
     this.#outboxVersion += 1;
-    this.changed();
+    this.#watch();
   }
 
   #onState(change) {
@@ -222,7 +243,7 @@ export class Chat extends Model {
         this.changed();
       }, CALM_MS);
     }
-    this.changed();
+    this.#watch();
   }
 
   /** `first`: the place at which this page began to wait; the bar starts there. */
@@ -237,7 +258,7 @@ export class Chat extends Model {
     this.connection = { ...this.connection, wait: null };
     for (const { state } of welcome.conversations) this.setState(state);
     this.welcomed?.(welcome);
-    this.changed();
+    this.#watch();
   }
 
   #onMessage(message) {

@@ -29,11 +29,11 @@ function Header({ visitor }) {
     </header>`;
 }
 
-/** Over the messages, never pushing them: shown only after two seconds without a connection. */
+/** Over the messages, never pushing them: shown only after two seconds without a connection, or three without an answer. */
 function ConnectionLine({ visitor }) {
-  const { connection } = visitor;
-  if (connection.shown === 'lost') return html`<div class="connection-line" role="status"><i></i><span>${t('reconnecting')}</span></div>`;
-  return null;
+  const isLost = visitor.connection.shown === 'lost';
+  if (!isLost && !visitor.isLate) return null;
+  return html`<div class="connection-line" role="status"><i></i><span>${t(isLost ? 'reconnecting' : 'stillSending')}</span></div>`;
 }
 
 /** The connection ended for good, or never began: what to do stands above the composer. */
