@@ -11,7 +11,8 @@ import { ROOT } from './browser.mjs';
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 15_000;
 
-const BINARY = [process.env.TIDEGATE, join(ROOT, 'target/fast/tidegate'), join(ROOT, 'target/debug/tidegate')].find((path) => path && existsSync(path));
+/** The binary that is tested, or undefined. */
+export const BINARY = [process.env.TIDEGATE, join(ROOT, 'target/fast/tidegate'), join(ROOT, 'target/debug/tidegate')].find((path) => path && existsSync(path));
 
 /** Why the stack can't start here, or ''. */
 export const missingStack = () => (BINARY ? '' : 'no binary: cargo build --profile fast --package tidegate, or set TIDEGATE');
@@ -40,10 +41,14 @@ export async function until(what, look, msMax = 15_000) {
 }
 
 export class Stack {
-  /** allowedOrigins: pages elsewhere that embed the widget. admission: { per_s, burst } of newcomers, default the product's. */
-  static async start({ allowedOrigins = [], admission } = {}) {
+  /**
+   * allowedOrigins: pages elsewhere that embed the widget. admission: { per_s, burst } of newcomers, default the product's.
+   * backend: false leaves the backend's seat to another program.
+   */
+  static async start({ allowedOrigins = [], admission, backend = true } = {}) {
     const stack = new Stack();
     stack.directory = mkdtempSync(join(tmpdir(), 'tidegate-e2e-'));
+    stack.data = join(stack.directory, 'data');
     const [http, ws, admin] = [await freePort(), await freePort(), await freePort()];
     stack.origin = `http://127.0.0.1:${http}`;
     const door = admission ? `[backend.admission]\nper_s = ${admission.per_s}\nburst = ${admission.burst}\n` : '';
@@ -52,15 +57,19 @@ export class Stack {
     writeFileSync(join(stack.directory, 'tidegate.toml'), `[backend]\nallowed_origins = ${origins}\n${fromDisk}${door}`);
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDEGATE')));
     stack.log = '';
-    stack.process = spawn(BINARY, ['--config', join(stack.directory, 'tidegate.toml'), '--data-dir', join(stack.directory, 'data'), 'up', '--http-listen', `127.0.0.1:${http}`, '--listen', `127.0.0.1:${ws}`, '--admin-listen', `127.0.0.1:${admin}`], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    stack.process = spawn(BINARY, ['--config', join(stack.directory, 'tidegate.toml'), '--data-dir', stack.data, 'up', ...(backend ? [] : ['--no-backend']), '--http-listen', `127.0.0.1:${http}`, '--listen', `127.0.0.1:${ws}`, '--admin-listen', `127.0.0.1:${admin}`], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [stack.process.stdout, stack.process.stderr]) stream.on('data', (text) => { stack.log += text; });
     stack.ended = new Promise((resolve) => stack.process.on('exit', resolve));
     try {
-      const line = await until('the printed password', () => {
+      const printed = (what, pattern) => until(what, () => {
         if (stack.process.exitCode !== null) throw new Error(`tidegate ended: ${stack.log}`);
-        return /user (\S+)\s+password (\S+)/.exec(stack.log);
+        return pattern.exec(stack.log);
       }, START_MS_MAX);
-      [, stack.user, stack.password] = line;
+      if (!backend) {
+        [, stack.bus] = await printed('the bus', /bus +(\S+) +\(no backend: yours\)/);
+        return stack;
+      }
+      [, stack.user, stack.password] = await printed('the password', /user (\S+)\s+password (\S+)/);
       await until('readyz', async () => (await fetch(`${stack.origin}/readyz`)).ok, START_MS_MAX);
       const login = await stack.ask('/api/agent/login', { body: { user: stack.user, password: stack.password } });
       stack.token = login.token;
@@ -102,7 +111,7 @@ export class Stack {
 
   /** Every accepted message is delivered, pending or expired (nothing here expires), and the counters are what the rows say. */
   checkLedger() {
-    const text = execFileSync(BINARY, ['--data-dir', join(this.directory, 'data'), 'ledger', '--recount', '--json'], { encoding: 'utf8' });
+    const text = execFileSync(BINARY, ['--data-dir', this.data, 'ledger', '--recount', '--json'], { encoding: 'utf8' });
     const { recount } = JSON.parse(text);
     if (recount.to_agent.expired + recount.to_visitor.expired > 0) throw new Error(`expired without a retention: ${text}`);
   }
