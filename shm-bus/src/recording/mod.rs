@@ -4,7 +4,8 @@
 //! # The file
 //!
 //! A header, then blocks until the end. A block can be understood without those before it; where one is damaged or cut
-//! short, the reader looks for the next. Numbers are little-endian. `check` is CRC-32 (IEEE 802.3).
+//! short, the reader looks for the next, also within it: a payload that holds a whole block is shown as one then, so a
+//! damaged recording proves nothing about who wrote what. Numbers are little-endian. `check` is CRC-32 (IEEE 802.3).
 //!
 //! | header | bytes | field | |
 //! | --- | --- | --- | --- |
@@ -68,6 +69,8 @@ mod write;
 
 pub use read::{RecordingError, RecordingReader};
 pub use write::RecordingWriter;
+#[cfg(all(test, not(miri)))]
+use write::block;
 
 use crate::{identity::InstanceId, record::RecordHeader};
 

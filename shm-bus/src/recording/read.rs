@@ -118,15 +118,13 @@ impl<R: Read> RecordingReader<R> {
             }
             if let Some((body_bytes, _, _)) = block_head(bytes) {
                 self.fill(BLOCK_HEAD_BYTES + body_bytes)?;
-                if let Some((at_us, body)) = block(&self.buffer[self.at..]) {
-                    let (mut rest, mut newest_us) = (Cursor(body), at_us);
-                    while !rest.0.is_empty() && entry(&mut rest, &mut newest_us).is_some() {}
-                    if rest.0.is_empty() && !body.is_empty() {
-                        self.at += BLOCK_HEAD_BYTES;
-                        self.end = self.at + body_bytes;
-                        self.newest_us = at_us;
-                        return Ok(true);
-                    }
+                if let Some((at_us, body)) = block(&self.buffer[self.at..])
+                    && holds_entries(body, at_us)
+                {
+                    self.at += BLOCK_HEAD_BYTES;
+                    self.end = self.at + body_bytes;
+                    self.newest_us = at_us;
+                    return Ok(true);
                 }
             }
             // No block begins here: at the next place where one could.
@@ -189,6 +187,18 @@ fn block(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let body = bytes.get(BLOCK_HEAD_BYTES..)?.get(..body_bytes)?;
     let wanted = check(&[&bytes[4..16], body]);
     (found == wanted).then_some((at_us, body))
+}
+
+/// Whether a body is entries back to back, and at least one. An entry that is none may take all bytes with it: that no
+/// byte is left does not say so.
+fn holds_entries(body: &[u8], mut newest_us: u64) -> bool {
+    let mut rest = Cursor(body);
+    while !rest.0.is_empty() {
+        if entry(&mut rest, &mut newest_us).is_none() {
+            return false;
+        }
+    }
+    !body.is_empty()
 }
 
 /// One entry. `None`: nothing that a writer writes.

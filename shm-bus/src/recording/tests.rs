@@ -146,6 +146,25 @@ fn any_byte_that_was_changed_costs_its_block_and_no_other() {
 }
 
 #[test]
+fn a_block_whose_last_entry_is_none_is_passed_over_though_its_check_fits() {
+    let (file, ends) = in_blocks(b"payload");
+    let body = &file[ends[1] + BLOCK_HEAD_BYTES..ends[2]];
+    let wanted = wanted(b"payload");
+    for cut in 0..body.len() {
+        let bad = block(HEAD.began_at_us, &body[..cut]);
+        let patched = [&file[..ends[1]], &bad, &file[ends[2]..]].concat();
+        let (found, damaged_bytes) = read(&patched);
+        assert_eq!(found.len(), wanted.len() - 1, "cut at {cut}");
+        assert_eq!(
+            (&found[0], &found[1]),
+            (&wanted[0], &wanted[2]),
+            "cut at {cut}"
+        );
+        assert_eq!(damaged_bytes, bad.len() as u64, "cut at {cut}");
+    }
+}
+
+#[test]
 fn what_is_no_recording_or_of_another_version_is_refused_with_a_sentence() {
     let (file, _) = in_blocks(b"");
     let refusal = |change: fn(&mut Vec<u8>)| {

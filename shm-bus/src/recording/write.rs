@@ -66,10 +66,7 @@ impl<W: Write> RecordingWriter<W> {
         if self.body.is_empty() {
             return Ok(());
         }
-        let length = u32::try_from(self.body.len()).expect("a body has at most BODY_BYTES_MAX");
-        let (length, at_us) = (length.to_le_bytes(), self.began_us.to_le_bytes());
-        let check = check(&[&length, &at_us, &self.body]).to_le_bytes();
-        let block = [&BLOCK_MAGIC[..], &length, &at_us, &check, &self.body].concat();
+        let block = block(self.began_us, &self.body);
         self.body.clear();
         self.out.write_all(&block)?;
         self.out.flush()?;
@@ -166,6 +163,14 @@ impl<W: Write> RecordingWriter<W> {
             Event::Gone => begin(body, WHAT_GONE),
         }
     }
+}
+
+/// A body with what stands before it; `at_us` is the time of its first entry.
+pub(super) fn block(at_us: u64, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).expect("a body has at most BODY_BYTES_MAX");
+    let (length, at_us) = (length.to_le_bytes(), at_us.to_le_bytes());
+    let check = check(&[&length, &at_us, body]).to_le_bytes();
+    [&BLOCK_MAGIC[..], &length, &at_us, &check, body].concat()
 }
 
 const fn leads_bit(leads: Direction) -> u8 {
