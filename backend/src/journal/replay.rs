@@ -316,8 +316,10 @@ impl Running<'_> {
             what,
         };
         if start.base == Base::Continues && self.stored > start.committed {
-            let lost = self.stored - start.committed;
-            return Err(diverged(format!("{lost} committed turns were lost")));
+            let (stored, committed) = (self.stored, start.committed);
+            return Err(diverged(format!(
+                "turn {stored} was committed, and the newest there was {committed}"
+            )));
         }
         self.process = None;
         if let Base::Copy { restored } = start.base {

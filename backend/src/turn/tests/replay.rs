@@ -216,6 +216,22 @@ fn a_kill_behind_a_turn_that_changed_no_row_loses_nothing() {
 }
 
 #[test]
+fn turns_that_had_nothing_to_commit_before_a_kill_are_no_loss() {
+    let mut stage = Stage::journalled(false);
+    stage.live(|stage, _| {
+        // A repeat is answered and changes no row.
+        let visitor = stage.visitor(1, 11);
+        for _ in 0..3 {
+            stage.send(&visitor, 1, Id::ABSENT, "hello");
+            stage.settle();
+        }
+        stage.restart();
+    });
+    stage.stop();
+    assert_eq!(stage.replays_to_itself("fresh.db").starts, 3);
+}
+
+#[test]
 fn a_commit_that_was_tried_again_is_replayed_once() {
     let mut stage = Stage::journalled(false);
     stage.live(|stage, _| {
