@@ -129,9 +129,11 @@ impl World {
     fn new(path: &Path, journal: &str, vfs: Option<String>) -> Self {
         let options = options(path, vfs);
         let name = path.with_extension("journal");
-        let (journalled, masked) = (journal != "none", journal == "masked");
-        let beginning = journalled
-            .then(|| Beginning::look(&name, &options.place, &options.boot_id, masked).unwrap());
+        let journalled = journal != "none";
+        let mut mask = (journal == "masked").then(|| Mask::new(b"secret"));
+        let beginning = journalled.then(|| {
+            Beginning::look(&name, &options.place, &options.boot_id, mask.as_mut()).unwrap()
+        });
         let mut store = SqliteStore::open(&options).unwrap();
         let loaded = store.load().unwrap();
         let rules = Rules {
@@ -147,7 +149,6 @@ impl World {
                 file_bytes_max: 256 << 20,
                 bytes_max: 4 << 30,
             };
-            let mask = masked.then(|| Mask::new(b"secret"));
             let began = (&options, &rules, &loaded);
             Journal::begin(&beginning, bounds, mask, began, START_US).unwrap()
         });

@@ -401,9 +401,19 @@ fn begin_journal(config: &Config, options: &StoreOptions) -> Option<Beginning> {
         return None;
     }
     let (path, boot_id) = (&config.journal_file, &options.boot_id);
-    Beginning::look(path, &options.place, boot_id, config.journal_masked)
+    mask_of(config)
+        .map_err(|error| StoreError::Refused(error.to_string()))
+        .and_then(|mut mask| Beginning::look(path, &options.place, boot_id, mask.as_mut()))
         .inspect_err(|error| tracing::error!("no journal is written: {error}"))
         .ok()
+}
+
+/// What masks the journal, if that is wished for. Its key follows from the token key, which is there by now.
+fn mask_of(config: &Config) -> std::io::Result<Option<Mask>> {
+    config
+        .journal_masked
+        .then(|| std::fs::read(config.token_key_path()).map(|secret| Mask::new(&secret)))
+        .transpose()
 }
 
 fn start_journal(
@@ -416,11 +426,8 @@ fn start_journal(
         file_bytes_max: JOURNAL_FILE_BYTES_MAX,
         bytes_max: config.journal_bytes_max,
     };
-    let mask = config
-        .journal_masked
-        .then(|| std::fs::read(config.token_key_path()).map(|secret| Mask::new(&secret)))
-        .transpose();
-    let journal = mask.and_then(|mask| Journal::begin(beginning, bounds, mask, began, started_us));
+    let journal =
+        mask_of(config).and_then(|mask| Journal::begin(beginning, bounds, mask, began, started_us));
     let path = config.journal_file.display();
     journal
         .inspect(|_| tracing::info!(journal = %path, base = ?beginning.base(), masked = config.journal_masked, "every input is written down"))

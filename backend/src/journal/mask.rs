@@ -6,8 +6,9 @@
 //! by one of what came of the characters behind it. The key follows from the installation's token key and stands in no
 //! journal. Length and the places of spaces are still there to be read: a masked journal is not for everybody.
 //!
-//! Masked are texts of messages, names and pages of visitors, tokens and tickets, and passwords' hashes. Names of
-//! agents, settings and canned replies are not.
+//! Masked are texts of messages, names and pages of visitors, tokens and tickets, passwords' hashes, and what is said of an
+//! input that broke the engine. Names of agents, settings and canned replies are not. The copy of a database that a chapter
+//! begins with is masked in the same way (`base`).
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
@@ -17,6 +18,7 @@ use tidegate_protocol::{Kind, View, verify};
 use crate::engine::command::{Actor, HttpCommand};
 use crate::engine::input::{Envelope, Input, Opened, Ruling};
 use crate::engine::kinds::Role;
+use crate::store::dump::hexadecimal;
 
 /// First and last character that take so many bytes, without what lies between [`SURROGATES`].
 const PLANES: [(u32, u32); 4] = [
@@ -58,6 +60,36 @@ impl Mask {
         self.characters.reverse();
         self.pass();
         self.characters.iter().rev().collect()
+    }
+
+    /// A hash that could give a text away, replaced by one that cannot without the key.
+    pub(super) fn number(&self, number: u64) -> u64 {
+        let mut keyed = self.keyed.clone();
+        keyed.write_u64(number);
+        keyed.finish()
+    }
+
+    /// An input that was put aside, as its row keeps it, with its payload masked. What is no such input is blanked.
+    pub(super) fn quarantined(&mut self, json: &str) -> String {
+        self.quarantined_payload(json).unwrap_or_default()
+    }
+
+    fn quarantined_payload(&mut self, json: &str) -> Option<String> {
+        let mut input: serde_json::Value = serde_json::from_str(json).ok()?;
+        let kind = u8::try_from(input["kind"].as_u64()?).ok()?;
+        let digits = input["payload_hex"].as_str()?.as_bytes();
+        let (digits, []) = digits.as_chunks::<2>() else {
+            return None;
+        };
+        let byte = |digits: &[u8; 2]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+        let payload: Vec<u8> = digits.iter().map(byte).collect::<Option<_>>()?;
+        let mut masked = Vec::new();
+        match Kind::from_u8(kind) {
+            Some(kind) => self.payload(kind, &payload, &mut masked),
+            None => payload.clone_into(&mut masked),
+        }
+        input["payload_hex"] = hexadecimal(&masked).into();
+        Some(input.to_string())
     }
 
     /// Moves each character by what stood before it. It can be undone from the first one on by who has the key: so no
@@ -121,7 +153,8 @@ impl Mask {
                 let masked = Input::Quarantined {
                     envelope: self.envelope(envelope, &mut bytes),
                     position: *position,
-                    error: error.clone(),
+                    // A panic that cuts a text where it can't be cut quotes it.
+                    error: Cow::Owned(self.text(error)),
                 };
                 masked.write(out);
             }

@@ -29,6 +29,7 @@
 //!
 //! It holds what people wrote, with mode 0600, and only on request. [`mask`] takes that out.
 
+mod base;
 mod frame;
 pub mod mask;
 pub mod replay;
@@ -41,6 +42,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::{ffi::OsStr, fs};
 
+#[cfg(test)]
+pub(crate) use base::copy_masked;
 pub use frame::Tear;
 pub use mask::Mask;
 pub use replay::{Replay, ReplayError, Replayed};

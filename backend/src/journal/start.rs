@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::base::copy_masked;
 use super::frame::{Frames, Next, STARTED};
-use super::{base_of, files};
+use super::{Mask, base_of, files};
 use crate::config::Synchronous;
 use crate::engine::Rules;
 use crate::engine::ledger::Ledger;
@@ -166,17 +167,18 @@ impl Beginning {
         self.base
     }
 
-    /// Looks at the journal and at the database; copies that, if it is not as the journal left it.
+    /// Looks at the journal and at the database; copies that, if it is not as the journal left it. With a mask, what people
+    /// wrote is masked, in the copy as in the inputs.
     ///
     /// # Errors
-    /// A sentence: the journal's directory or the database cannot be read, or the copy not be made; or what people
-    /// wrote is to be masked and the database has some of it already.
+    /// A sentence: the journal's directory or the database cannot be read, or the copy not be made.
     pub fn look(
         path: &Path,
         place: &Place,
         boot_id: &str,
-        masked: bool,
+        mask: Option<&mut Mask>,
     ) -> Result<Self, StoreError> {
+        let masked = mask.is_some();
         let cannot_read = |error: io::Error| {
             StoreError::Refused(format!(
                 "the journal {} cannot be read: {error}",
@@ -206,19 +208,17 @@ impl Beginning {
                 beginning.base = Base::Continues;
                 beginning.chapter = chapter;
             }
-            _ if masked && found.texts > 0 => {
-                return Err(StoreError::Refused(
-                    "a masked journal begins with a database in which nobody wrote anything yet, for its copy would not \
-                     be masked: set journal_masked = false, or begin with an empty data_dir"
-                        .to_owned(),
-                ));
-            }
             _ => {
                 let copy = base_of(path, number);
                 // What a kill left of an earlier try would be in the way.
                 let _ = std::fs::remove_file(backup::unfinished(&copy));
                 let _ = std::fs::remove_file(&copy);
-                backup::backup_of(place, &copy, &mut |_| {})?;
+                match mask {
+                    Some(mask) => backup::backup_by(place, &copy, |source, target| {
+                        copy_masked(source, target, mask)
+                    })?,
+                    None => backup::backup_of(place, &copy, &mut |_| {})?,
+                };
                 beginning.base = Base::Copy {
                     restored: found.restored,
                 };

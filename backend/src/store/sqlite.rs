@@ -483,8 +483,6 @@ pub struct Standing {
     pub journal_turn: u64,
     /// It is a copy of another database, not opened since.
     pub restored: bool,
-    /// Messages and visitors.
-    pub texts: u64,
 }
 
 /// How the last owner left a database that nobody has open; `None`: there is none.
@@ -506,11 +504,6 @@ pub fn standing(place: &Place) -> Result<Option<Standing>, StoreError> {
         boot_id: boot_id(&connection)?,
         journal_turn: value(meta::JOURNAL_TURN)?,
         restored: value(own_meta::COPIED)? == 1,
-        texts: connection.query_row(
-            "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM visitor)",
-            [],
-            |row| super::rows::bits(row, 0),
-        )?,
     }))
 }
 

@@ -53,6 +53,18 @@ pub fn backup_of(
     file: &Path,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Snapshot, StoreError> {
+    backup_by(place, file, |source, to| copy(source, to, tell))
+}
+
+/// The same by another way of copying: into a file that is there and empty.
+///
+/// # Errors
+/// As [`backup`], and the way's own.
+pub fn backup_by(
+    place: &Place,
+    file: &Path,
+    copy: impl FnOnce(&Connection, &mut Connection) -> Result<(), StoreError>,
+) -> Result<Snapshot, StoreError> {
     open::check_version()?;
     if !place.path.exists() {
         return Err(StoreError::Refused(format!(
@@ -62,7 +74,13 @@ pub fn backup_of(
     }
     let source = place.open_reader()?;
     let part = Part::create(file)?;
-    copy(&source, &part.path, tell)?;
+    let mut target = Connection::open(&part.path)?;
+    // A copy that is broken off is removed: it needs no journal, and is synchronised once, at its end.
+    target.pragma_update(None, "journal_mode", "OFF")?;
+    target.pragma_update(None, "synchronous", "OFF")?;
+    target.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    copy(&source, &mut target)?;
+    target.close().map_err(|(_, error)| error)?;
     // The snapshot is given back before the check, which may take as long again.
     drop(source);
     let mut snapshot = check_and_mark(&part)?;
@@ -70,18 +88,17 @@ pub fn backup_of(
     Ok(snapshot)
 }
 
-fn copy(source: &Connection, to: &Path, tell: &mut dyn FnMut(Progress)) -> Result<(), StoreError> {
+fn copy(
+    source: &Connection,
+    target: &mut Connection,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
     source.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    let mut target = Connection::open(to)?;
-    // A copy that is broken off is removed: it needs no journal, and is synchronised once, at its end.
-    target.pragma_update(None, "journal_mode", "OFF")?;
-    target.pragma_update(None, "synchronous", "OFF")?;
-    target.pragma_update(None, "cache_size", -CACHE_KIB)?;
     let snapshot = source.unchecked_transaction()?;
     // A transaction holds its state from its first read on; without one every foreign commit starts the copy anew.
     let _rows: i64 =
         snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let copying = Backup::new(&snapshot, &mut target)?;
+    let copying = Backup::new(&snapshot, target)?;
     let mut busy = 0;
     loop {
         let began = Instant::now();
@@ -105,8 +122,5 @@ fn copy(source: &Connection, to: &Path, tell: &mut dyn FnMut(Progress)) -> Resul
         }
         thread::sleep(began.elapsed().max(Duration::from_millis(PAUSE_MS_MIN)));
     }
-    drop(copying);
-    drop(snapshot);
-    target.close().map_err(|(_, error)| error)?;
     Ok(())
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-pub use copy::{Progress, backup, backup_of};
+pub use copy::{Progress, backup, backup_by, backup_of};
 pub use restore::restore;
 
 use super::StoreError;

@@ -1,22 +1,26 @@
 //! The same journal gives the same database.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use tidegate_protocol::{Id, fb, message};
 
+use super::super::Stepped;
 use super::bot::set_bot;
 use super::moderation::{Double as Translator, moderate};
-use super::stage::{Stage, actor, agent_row, close_command, id};
+use super::stage::{Stage, actor, agent_row, close_command, id, outcome};
 use super::translation::translation;
 use crate::app::command::HttpCommand;
 use crate::config::ModerationDefault;
+use crate::engine::POISON_TEXT;
 use crate::engine::kinds::{AgentStatus, Role};
 use crate::journal::tamper::change_turns;
-use crate::journal::{JournalBounds, Replay, ReplayError, Replayed, files};
-use crate::store::CommitError;
+use crate::journal::{JournalBounds, Mask, Replay, ReplayError, Replayed, copy_masked, files};
 use crate::store::dump::{Dump, dump};
 use crate::store::open::Place;
+use crate::store::{CommitError, backup};
 use crate::workers::{BotAnswer, Verdict};
 
 fn dump_of(database: &Path) -> Dump {
@@ -430,6 +434,141 @@ fn a_masked_journal_holds_no_text_and_replays_to_the_same_shape() {
         differing.iter().all(|table| with_texts.contains(table)),
         "{differing:?}"
     );
+}
+
+/// A text that breaks the engine twice and is put aside; the panic's own words quote it.
+fn put_aside(stage: &mut Stage) {
+    let bad = stage.visitor(4, 44);
+    stage.enter(&bad);
+    stage.send(&bad, 1, Id::ABSENT, POISON_TEXT);
+    for _ in 0..100 {
+        match catch_unwind(AssertUnwindSafe(|| stage.step())) {
+            Ok(Stepped::Idle { .. }) => break,
+            Ok(_) => {}
+            Err(_) => {
+                let error = format!("end byte index 3 is not a char boundary of `{POISON_TEXT}`");
+                stage.suspect = Some(stage.turn().careful_mut().broken(&error));
+                stage.restart();
+            }
+        }
+        stage.read_all();
+    }
+    stage.settle();
+}
+
+/// What is in a database, masked as the journal masks it.
+fn masked_dump_of(stage: &Stage, name: &str) -> Dump {
+    let place = Place {
+        path: stage.database(),
+        vfs: None,
+        busy_ms_max: 1_000,
+        cache_bytes: 1 << 20,
+        mmap_bytes: 0,
+    };
+    let copy = stage.directory.path().join(name);
+    let mut mask = Mask::new(b"secret");
+    backup::backup_by(&place, &copy, |source, target| {
+        copy_masked(source, target, &mut mask)
+    })
+    .unwrap();
+    backup::unmark(&copy).unwrap();
+    dump_of(&copy)
+}
+
+#[test]
+fn a_masked_journal_of_a_database_with_chats_begins_with_a_masked_copy() {
+    let mut stage = Stage::new();
+    let mut agent = agent_row(1, Role::Agent, 3);
+    agent.password_hash = "$argon2id$planted-hash".into();
+    stage.ask(HttpCommand::PutAgent { agent }).unwrap();
+    stage.live(|_, _| {});
+    let talkative = stage.visitor(3, 33);
+    stage.enter(&talkative);
+    let long = "a long confession ".repeat(200);
+    stage.send(&talkative, 1, Id::ABSENT, &long);
+    stage.settle();
+    put_aside(&mut stage);
+    // What was erased before lies on free pages of the original.
+    stage.kill();
+    let rows = |table| {
+        let dump = dump_of(&stage.database());
+        let found = dump.tables.into_iter().find(|one| one.table == table);
+        found.map(|one| one.rows)
+    };
+    assert_eq!((rows("long_text"), rows("quarantine")), (Some(1), Some(1)));
+    assert!(rows("message") > Some(33) && rows("idempotency_key") == Some(1));
+
+    // From here on with a journal. What was said before is said again, and answered as it was then.
+    (stage.journal, stage.journal_masked) = (Some(stage.directory.path().join("journal")), true);
+    stage.start();
+    stage.announce(&talkative);
+    stage.take_all(&talkative);
+    stage.send(&talkative, 1, Id::ABSENT, &long);
+    stage.settle();
+    let repeated = stage.take(&talkative, "send_result").pop().unwrap();
+    assert_eq!(outcome(&repeated), "duplicate");
+    stage.send(&talkative, 2, Id::ABSENT, &long);
+    stage.live(|stage, _| stage.restart());
+    put_aside(&mut stage);
+    stage.stop();
+
+    let masked = masked_dump_of(&stage, "masked-original.db");
+    assert_ne!(masked, dump_of(&stage.database()));
+    for name in ["once.db", "twice.db"] {
+        let (replayed, database) = stage.replay(name);
+        let replayed = replayed.unwrap();
+        assert_eq!((replayed.tear, replayed.masked), (None, true));
+        assert!(replayed.starts >= 3, "a copy is made for the first alone");
+        assert_eq!(dump_of(&database), masked);
+    }
+    let path = stage.journal.clone().unwrap();
+    let kept: Vec<PathBuf> = fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("journal.")
+        })
+        .collect();
+    let copies = kept
+        .iter()
+        .filter(|path| path.extension().is_some_and(|it| it == "db"));
+    assert_eq!(copies.count(), 1, "{kept:?}");
+    let poison_hex: String = POISON_TEXT
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let written = [
+        "question",
+        "hello",
+        "by REST",
+        "shop.example",
+        "secret",
+        "confession",
+        "planted-hash",
+        "the last word",
+        POISON_TEXT,
+        &poison_hex,
+    ];
+    let holds = |path: &Path, written: &str| {
+        let bytes = fs::read(path).unwrap();
+        bytes
+            .windows(written.len())
+            .any(|window| window == written.as_bytes())
+    };
+    for written in written {
+        for path in &kept {
+            assert!(!holds(path, written), "{written} stands in {path:?}");
+        }
+    }
+    assert!(
+        holds(&stage.database(), "confession"),
+        "they were there to be found"
+    );
+    let mode = fs::metadata(&kept[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]

@@ -323,10 +323,11 @@ impl Stage {
     pub fn start(&mut self) {
         let options = store_options(self.database(), self.now_us, self.incarnation_random);
         let masked = self.journal_masked;
+        let mut mask = masked.then(|| Mask::new(b"secret"));
         let beginning = self
             .journal
             .as_ref()
-            .map(|path| Beginning::look(path, &options.place, "test", masked).unwrap());
+            .map(|path| Beginning::look(path, &options.place, "test", mask.as_mut()).unwrap());
         let mut store = SqliteStore::open(&options).unwrap();
         let loaded = store.load().unwrap();
         let started_us = self.now_us.max(loaded.clock_floor_us + 1);
@@ -337,7 +338,6 @@ impl Stage {
             answers: VecDeque::new(),
         };
         let journal = beginning.map(|beginning| {
-            let mask = masked.then(|| Mask::new(b"secret"));
             let began = (&options, &self.rules, &loaded);
             Journal::begin(&beginning, self.journal_bounds, mask, began, started_us).unwrap()
         });
