@@ -206,3 +206,28 @@ fn a_replay_at_a_speed_takes_its_time_and_comes_to_the_same_tables_as_at_full_sp
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("expected a number from 0.001"), "{said}");
 }
+
+#[test]
+fn a_masked_journal_that_begins_with_chats_holds_nothing_of_them_and_replays() {
+    let stage = Stage::start();
+    Person::visitor(&stage, "00000000000000a1").say("planted before", None);
+    let (_, directory) = stage.stop();
+    let masked = ["--journal", "journals", "--journal-masked"];
+    let stage = Stage::start_in(directory, &masked, &[]);
+    Person::visitor(&stage, "00000000000000a2").say("planted after", None);
+    let (_, directory) = stage.stop();
+    let path = directory.path();
+    let files = dumps(&path.join("journals"));
+    assert!(files.iter().any(|(name, _)| name == "journal.00000000.db"));
+    for (name, bytes) in &files {
+        let planted = bytes.windows(7).any(|window| window == b"planted");
+        assert!(!planted, "{name}");
+    }
+    let replay = || backend(path, &["--replay", "journals/journal"]);
+    let (once, twice) = (replay(), replay());
+    assert_eq!(once.status.code(), Some(0), "{once:?}");
+    let said = String::from_utf8_lossy(&once.stdout);
+    assert!(said.contains("what people wrote is masked"), "{said}");
+    assert_eq!(digest(&once), digest(&twice));
+    assert_ne!(digest(&once), digest(&backend(path, &["--dump", "live"])));
+}
