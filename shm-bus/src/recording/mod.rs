@@ -69,15 +69,15 @@ mod write;
 
 pub use read::{RecordingError, RecordingReader};
 pub use write::RecordingWriter;
-#[cfg(all(test, not(miri)))]
-use write::block;
+#[cfg(any(test, all(feature = "fuzzing", not(loom))))]
+pub(crate) use write::block;
 
 use crate::{identity::InstanceId, record::RecordHeader};
 
 const MAGIC: [u8; 8] = *b"TIDEGTGR";
 const VERSION: u32 = 1;
-const HEAD_BYTES: usize = 48;
-const BLOCK_MAGIC: [u8; 4] = *b"TGRB";
+pub(crate) const HEAD_BYTES: usize = 48;
+pub(crate) const BLOCK_MAGIC: [u8; 4] = *b"TGRB";
 const BLOCK_HEAD_BYTES: usize = 20;
 
 /// A block is ended when it has this much, so that a recorder that dies loses at most that.

@@ -166,7 +166,7 @@ impl<W: Write> RecordingWriter<W> {
 }
 
 /// A body with what stands before it; `at_us` is the time of its first entry.
-pub(super) fn block(at_us: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn block(at_us: u64, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a body has at most BODY_BYTES_MAX");
     let (length, at_us) = (length.to_le_bytes(), at_us.to_le_bytes());
     let check = check(&[&length, &at_us, body]).to_le_bytes();
