@@ -100,6 +100,12 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
+/// Descriptors that a process of this user may open at most.
+#[must_use]
+pub fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// Lets the table of descriptors grow to what the limit allows, at once: a process with several threads waits tens of
 /// milliseconds for each doubling later. To be called before the first thread is started.
 ///

@@ -1,5 +1,8 @@
-//! Several echo gateways of ours on one port: how a machine holds more connections than a process has descriptors. The
-//! sockets are made here and handed on as `tidegate up` does: each gateway has one of its own, and helps at the others'.
+//! Several processes of one server on one port: how a machine holds more connections than a process has descriptors. Each
+//! has a listening socket of its own, and the kernel spreads connections over them (SO_REUSEPORT).
+//!
+//! The sockets of our gateways are made here and handed on as `tidegate up` does: each also helps at the others'. A peer
+//! makes its own.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -8,14 +11,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use command_fds::{CommandFdExt, FdMapping};
 
-use super::{Sharing, listener};
+use super::{Peer, Sharing, listener};
 use crate::process::Process;
 use crate::target::Target;
 
 /// The first descriptor that a child inherits, by the systemd socket-activation protocol.
 const FIRST_LISTEN_FD: i32 = 3;
 
-/// Gateways that run.
+/// Processes that run.
 #[derive(Debug)]
 pub struct Fleet {
     processes: Vec<Process>,
@@ -28,7 +31,29 @@ impl Fleet {
     ///
     /// # Errors
     /// When one does not come up.
-    pub fn start(gateways: usize, core: Option<usize>) -> Result<Self> {
+    pub fn start(peer: Peer, processes: usize, core: Option<usize>) -> Result<Self> {
+        match peer {
+            Peer::Tidegate => Self::gateways(processes, core),
+            _ => Self::peers(peer, processes, core),
+        }
+    }
+
+    fn peers(peer: Peer, count: usize, core: Option<usize>) -> Result<Self> {
+        let mut listen = "127.0.0.1:0".to_owned();
+        let mut processes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let server = peer.listen(&listen, Sharing::Shared, core)?;
+            // The first one takes any port, the others the same.
+            listen = server.target.address.to_string();
+            processes.push(server.process);
+        }
+        Ok(Self {
+            processes,
+            target: Target::parse(&format!("ws://{listen}/"))?,
+        })
+    }
+
+    fn gateways(gateways: usize, core: Option<usize>) -> Result<Self> {
         let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut sockets = Vec::with_capacity(gateways);
         for _ in 0..gateways {

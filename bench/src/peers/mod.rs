@@ -29,6 +29,9 @@ pub struct PeerArguments {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Let others listen there as well
+    #[arg(long)]
+    shared: bool,
 }
 
 /// A server that reflects.
@@ -82,19 +85,26 @@ impl Peer {
     /// # Errors
     /// When it can't be started, or was not built in.
     pub fn start(self, core: Option<usize>) -> Result<Server> {
+        self.listen("127.0.0.1:0", Sharing::Alone, core)
+    }
+
+    fn listen(self, address: &str, sharing: Sharing, core: Option<usize>) -> Result<Server> {
         ensure!(
             Self::ALL.contains(&self),
             "{} is not in this program: build with `cargo build --release -p tidegate --features peers`",
             self.name()
         );
-        let any = ["--listen", "127.0.0.1:0"];
-        let words = match self {
+        let mut words = match self {
             Self::Tidegate => ["gateway", "--echo", "--shards", "1"].to_vec(),
             Self::Bare => ["bench", "peer", "bare"].to_vec(),
             Self::Fastwebsockets => ["bench", "peer", "fastwebsockets"].to_vec(),
             Self::Tungstenite => ["bench", "peer", "tungstenite"].to_vec(),
         };
-        let mut process = Process::again(&[&words[..], &any].concat(), core)?;
+        words.extend(["--listen", address]);
+        if sharing == Sharing::Shared {
+            words.push("--shared");
+        }
+        let mut process = Process::again(&words, core)?;
         let url = format!("ws://{}", process.word_after("ws://")?);
         Ok(Server {
             process,
@@ -109,7 +119,12 @@ impl Peer {
 /// When it can't listen, or was not built in.
 pub fn run(arguments: &PeerArguments) -> Result<()> {
     end_with_parent();
-    let listener = listener(arguments.listen, Sharing::Alone)?;
+    let sharing = if arguments.shared {
+        Sharing::Shared
+    } else {
+        Sharing::Alone
+    };
+    let listener = listener(arguments.listen, sharing)?;
     println!("echo on ws://{}/", listener.local_addr()?);
     match arguments.peer {
         Peer::Tidegate => anyhow::bail!("it is started by `tidegate gateway --echo`"),

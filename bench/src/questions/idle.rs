@@ -46,8 +46,8 @@ pub struct IdleArguments {
     /// For how long they are held, while one in a hundred is pinged each second
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Gateway processes on the one port: past the descriptors of one
-    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["server", "compare"], value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    /// Processes of each server on the one port: past the descriptors of one
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "server", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     gateways: u16,
     /// Visitors of a whole Tidegate, each welcomed, instead of connections of the echo
     #[arg(long, conflicts_with_all = ["server", "compare"])]
@@ -99,14 +99,13 @@ pub fn run(arguments: &IdleArguments, bench: &mut Bench) -> Result<Verdict> {
         for peer in &peers {
             let gateways = usize::from(arguments.gateways);
             let (subject, visitors) = if arguments.compare {
-                (Subject::peer(*peer, cores.server)?, None)
+                (Subject::peer(*peer, gateways, cores.server)?, None)
             } else if arguments.visitors {
                 let (subject, visitors) = Subject::whole(gateways, cores.server)?;
                 (subject, Some(visitors))
-            } else if gateways > 1 {
-                (Subject::gateways(gateways, cores.server)?, None)
             } else {
-                (Subject::asked(&bench.options, cores.server)?, None)
+                let subject = Subject::asked(&bench.options, gateways, cores.server)?;
+                (subject, None)
             };
             bench.progress.say(format!(
                 "round {} of {}: {}",

@@ -126,9 +126,9 @@ fn calm_load(
     loop {
         std::thread::sleep(CALM);
         let subject = if arguments.compare {
-            Subject::peer(peer, cores.server)?
+            Subject::peer(peer, 1, cores.server)?
         } else {
-            Subject::asked(&bench.options, cores.server)?
+            Subject::asked(&bench.options, 1, cores.server)?
         };
         bench.progress.say(format!(
             "round {} of {}: {} connections to {} within {within_s:.2} s",

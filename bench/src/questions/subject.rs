@@ -27,16 +27,29 @@ pub struct Subject {
 enum Own {
     Nothing,
     Peer(Server),
-    Gateways(Fleet),
+    Fleet(Fleet),
     Whole(System),
 }
 
 impl Subject {
-    /// A peer, started on a core.
+    /// A peer of so many processes on one port, all on one core.
     ///
     /// # Errors
-    /// When it can't be started.
-    pub fn peer(peer: Peer, core: Option<usize>) -> Result<Self> {
+    /// When one can't be started.
+    pub fn peer(peer: Peer, processes: usize, core: Option<usize>) -> Result<Self> {
+        if processes > 1 {
+            let fleet = Fleet::start(peer, processes, core)?;
+            let kind = match peer {
+                Peer::Tidegate => "gateways",
+                _ => "processes",
+            };
+            return Ok(Self {
+                name: format!("{}, {processes} {kind}", peer.name()),
+                target: fleet.target.clone(),
+                pids: fleet.pids(),
+                _own: Own::Fleet(fleet),
+            });
+        }
         let server = peer.start(core)?;
         Ok(Self {
             name: peer.name().to_owned(),
@@ -46,33 +59,19 @@ impl Subject {
         })
     }
 
-    /// The server that `--server` names; without it ours, started on a core.
+    /// The server that `--server` names; without it ours, of so many gateways on one port, all on one core.
     ///
     /// # Errors
-    /// When it can't be started, or the URL is none.
-    pub fn asked(options: &Options, core: Option<usize>) -> Result<Self> {
+    /// When one can't be started, or the URL is none.
+    pub fn asked(options: &Options, gateways: usize, core: Option<usize>) -> Result<Self> {
         let Some(url) = &options.server else {
-            return Self::peer(Peer::Tidegate, core);
+            return Self::peer(Peer::Tidegate, gateways, core);
         };
         Ok(Self {
             name: url.clone(),
             target: Target::parse(url)?,
             pids: options.watch.clone(),
             _own: Own::Nothing,
-        })
-    }
-
-    /// So many echo gateways of ours on one port, all on one core.
-    ///
-    /// # Errors
-    /// When one does not come up.
-    pub fn gateways(gateways: usize, core: Option<usize>) -> Result<Self> {
-        let fleet = Fleet::start(gateways, core)?;
-        Ok(Self {
-            name: format!("tidegate, {gateways} gateways"),
-            target: fleet.target.clone(),
-            pids: fleet.pids(),
-            _own: Own::Gateways(fleet),
         })
     }
 

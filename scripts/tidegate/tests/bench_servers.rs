@@ -132,6 +132,38 @@ fn a_comparison_runs_ours_and_the_floor_and_checks_their_ratio() {
 }
 
 #[test]
+fn a_comparison_of_fleets_gives_each_server_as_many_processes() {
+    let fleets = ["--compare", "--gateways", "3", "--rounds", "1"];
+    let servers = ["--peer", "tidegate", "--peer", "bare"];
+    let size = ["--connections", "60", "--bytes", "300", "--depth", "2"];
+    let report = report(&[&["echo", "--seconds", "0.3"][..], &fleets, &servers, &size].concat());
+    let title = report["tables"][0]["title"].as_str().unwrap();
+    assert_eq!(title, "asked: 60 connections, 300 B, 2 under way each");
+    assert!(figure(&report, 0, "÷ bare") > 0.0);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("3 processes on one port"), "{notes}");
+}
+
+/// Held: by the descriptors of all its processes.
+#[test]
+fn every_connection_to_a_fleet_is_held_by_one_of_its_processes() {
+    let fleets = ["idle", "--compare", "--gateways", "3", "--seconds", "0.5"];
+    let servers = ["--peer", "tidegate", "--peer", "bare"];
+    let size = ["--connections", "90", "--from", "30"];
+    let report = report(&[&fleets[..], &servers, &size].concat());
+    assert!((figure(&report, 0, "held") - 90.0).abs() < 0.5, "{report}");
+    assert!((figure(&report, 1, "held") - 90.0).abs() < 0.5, "{report}");
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused_with_the_gateways_that_they_take() {
+    let output = bench(&["echo", "--connections", "10000000000000000"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("type --gateways "), "{said}");
+}
+
+#[test]
 fn idle_connections_are_held_and_their_pings_answered() {
     let report = report(&[
         "idle",

@@ -17,7 +17,7 @@ use crate::latency::{Latencies, percentile_plot};
 use crate::load::{Exchanged, Load, Pace};
 use crate::machine::Cores;
 use crate::peers::Peer;
-use crate::questions::subject::{median, peers};
+use crate::questions::subject::{Subject, median, peers};
 use crate::report::{Axis, Cell, Plot, Series, Table};
 
 /// What bare may cost beside fastwebsockets in a round that counts.
@@ -25,6 +25,11 @@ const FLOOR_MAX: f64 = 0.74;
 
 /// The case whose floor tells a disturbed machine from a quiet one; with more connections or bytes it is less steady.
 const FLOOR_CASE: &str = "500x128";
+
+/// From so many connections on, [`MANY_OF_BARE_MAX`] holds.
+const MANY_CONNECTIONS: u64 = 100_000;
+
+const MANY_OF_BARE_MAX: f64 = 1.15;
 
 /// Times that disturbed rounds are begun again, for each round that was asked for; then they go on as they are.
 const REPEATS_PER_ROUND_MAX: usize = 3;
@@ -67,6 +72,7 @@ fn limits(case: &Case) -> Limits {
         "deep128" => (None, Some(0.12)),
         "deep1024" => (None, Some(0.22)),
         "open" => (Some(1.08), None),
+        _ if case.connections >= MANY_CONNECTIONS => (Some(MANY_OF_BARE_MAX), None),
         _ => (None, None),
     };
     Limits {
@@ -76,10 +82,11 @@ fn limits(case: &Case) -> Limits {
 }
 
 pub(super) fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdict> {
-    let cases = if arguments.cases.is_empty() {
-        &CASES[..]
-    } else {
-        &arguments.cases
+    let described = [arguments.case()];
+    let cases = match &arguments.cases[..] {
+        [] if arguments.describes_a_case() => &described[..],
+        [] => &CASES[..],
+        named => named,
     };
     let peers = peers(true, &arguments.peers);
     ensure!(
@@ -91,6 +98,9 @@ pub(super) fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdic
             "fastwebsockets and tokio-tungstenite are not in this program: build it with \
              `cargo build --release -p tidegate --features peers` to see them.",
         );
+    }
+    for case in cases {
+        arguments.ensure_descriptors(case)?;
     }
     let mut cases: Vec<&Case> = cases.iter().collect();
     // The case that tells is asked first: beginning again costs no more than that.
@@ -131,8 +141,13 @@ pub(super) fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdic
         bench.report.note("No round was quiet: these are the disturbed ones. Ask again when less runs on this machine.");
     }
     bench.report.note(format!(
-        "Median of {} interleaved rounds of {} s; ratios are medians of each round's ratio. One server on one core, the load on the other.",
-        counted.count, arguments.seconds
+        "Median of {} interleaved rounds of {} s; ratios are medians of each round's ratio. One server ({}) on one core, the load on the other.",
+        counted.count,
+        arguments.seconds,
+        match arguments.gateways {
+            1 => "one process".to_owned(),
+            several => format!("{several} processes on one port"),
+        }
     ));
     Ok(if load_was_late || quiet.count == 0 {
         Verdict::Saturated
@@ -173,14 +188,12 @@ fn one_round(
             peer.name()
         ));
         let cores = Cores::parted();
-        let server = peer.start(cores.server)?;
+        let subject = Subject::peer(peer, arguments.gateways.into(), cores.server)?;
         let mut load = Load::start(case.connections, &cores.load)?;
-        load.connect_all(&bench.progress, &server.target, case.connections)?;
+        load.connect_all(&bench.progress, &subject.target, case.connections)?;
         let window = Duration::from_secs_f64(arguments.seconds);
-        results.push((
-            peer,
-            load.exchange(&order(case, window, vec![server.process.id()]))?,
-        ));
+        let order = order(case, window, subject.pids.clone());
+        results.push((peer, load.exchange(&order)?));
     }
     Ok(results)
 }

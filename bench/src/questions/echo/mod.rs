@@ -1,7 +1,8 @@
 //! What does a message cost that comes back at once?
 //!
 //! Against one server: rate, latency, and for a server that was started here its CPU time per message and its memory.
-//! With `--compare`: ours beside the peers, in turn, in one run ([`compare`]).
+//! With `--compare`: ours beside the peers, in turn, in one run ([`compare`]). With `--gateways` each server is several
+//! processes on one port: past the descriptors of one.
 
 mod case;
 mod compare;
@@ -15,6 +16,7 @@ use crate::latency::percentile_plot;
 use crate::load::{Exchange, Exchanged, Load, Message, Pace, Sample, count};
 use crate::machine::Cores;
 use crate::peers::Peer;
+use crate::process::descriptors_max;
 use crate::questions::subject::Subject;
 use crate::report::{Axis, Cell, Plot, Series, Table};
 use case::{Case, Saturated};
@@ -22,29 +24,32 @@ use case::{Case, Saturated};
 /// `tidegate bench echo`
 #[derive(Debug, clap::Args)]
 pub struct EchoArguments {
-    /// Connections
-    #[arg(long, default_value_t = 500, value_name = "N")]
-    connections: u64,
-    /// Payload of a message
-    #[arg(long, default_value_t = 128, value_name = "BYTES")]
-    bytes: usize,
-    /// Messages that each connection has under way
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    depth: usize,
+    /// Connections [default: 500]
+    #[arg(long, value_name = "N")]
+    connections: Option<u64>,
+    /// Payload of a message [default: 128]
+    #[arg(long, value_name = "BYTES")]
+    bytes: Option<usize>,
+    /// Messages that each connection has under way [default: 1]
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
     /// Instead: so many messages a second over all connections, whatever comes back
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "depth")]
     rate: Option<f64>,
+    /// Processes of each server on the one port: past the descriptors of one
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "server", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    gateways: u16,
     /// What is measured, after a warm-up
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Run ours beside the peers, in turn: CPU time per message
-    #[arg(long, conflicts_with_all = ["server", "connections", "bytes", "depth", "rate"])]
+    /// Run ours beside the peers, in turn: CPU time per message, in the case that the flags above describe, or else in all
+    #[arg(long, conflicts_with = "server")]
     compare: bool,
     /// With --compare: how often each server runs each case
     #[arg(long, default_value_t = 9, value_name = "N", requires = "compare")]
     rounds: usize,
     /// With --compare: only these cases
-    #[arg(long = "case", value_name = "NAME", value_parser = case::parse, requires = "compare")]
+    #[arg(long = "case", value_name = "NAME", value_parser = case::parse, requires = "compare", conflicts_with_all = ["connections", "bytes", "depth", "rate"])]
     cases: Vec<Case>,
     /// With --compare: only these servers
     #[arg(long = "peer", value_name = "NAME", requires = "compare")]
@@ -64,19 +69,12 @@ pub fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdict> {
     if arguments.compare {
         return compare::run(arguments, bench);
     }
-    let case = Case {
-        name: "asked",
-        connections: arguments.connections,
-        bytes: arguments.bytes,
-        pace: arguments.rate.map_or(
-            Pace::Closed {
-                depth: arguments.depth,
-            },
-            |per_s| Pace::Open { per_s },
-        ),
-    };
+    let case = arguments.case();
+    if bench.options.server.is_none() {
+        arguments.ensure_descriptors(&case)?;
+    }
     let cores = Cores::parted();
-    let subject = Subject::asked(&bench.options, cores.server)?;
+    let subject = Subject::asked(&bench.options, arguments.gateways.into(), cores.server)?;
     let target = &subject.target;
     let mut load = Load::start(case.connections, &cores.load)?;
     load.connect_all(&bench.progress, target, case.connections)?;
@@ -93,6 +91,44 @@ pub fn run(arguments: &EchoArguments, bench: &mut Bench) -> Result<Verdict> {
         Saturated::Load if arguments.rate.is_some() => Verdict::Saturated,
         _ => bench.report.verdict(),
     })
+}
+
+impl EchoArguments {
+    /// The case that the flags describe.
+    fn case(&self) -> Case {
+        let depth = self.depth.unwrap_or(1);
+        Case {
+            name: "asked",
+            connections: self.connections.unwrap_or(500),
+            bytes: self.bytes.unwrap_or(128),
+            pace: self
+                .rate
+                .map_or(Pace::Closed { depth }, |per_s| Pace::Open { per_s }),
+        }
+    }
+
+    /// Whether a flag describes a case.
+    fn describes_a_case(&self) -> bool {
+        self.connections.is_some()
+            || self.bytes.is_some()
+            || self.depth.is_some()
+            || self.rate.is_some()
+    }
+
+    /// The kernel spreads connections over the processes by chance: a tenth of the descriptors is left to that, and to files.
+    fn ensure_descriptors(&self, case: &Case) -> Result<()> {
+        let descriptors = descriptors_max();
+        let each_max = descriptors - descriptors / 10;
+        ensure!(
+            case.connections <= each_max.saturating_mul(self.gateways.into()),
+            "expected at most {each_max} connections for each process of a server (it has {descriptors} descriptors), \
+             found {} for {}: type --gateways {}, or raise `ulimit -n`",
+            case.connections,
+            self.gateways,
+            case.connections.div_ceil(each_max.max(1))
+        );
+        Ok(())
+    }
 }
 
 fn order(case: &Case, window: Duration, watched: Vec<u32>) -> Exchange {
