@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::bench::{Bench, Options, Verdict};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::questions::{bus, bytes, chat, echo, idle, parse, scenarios, storm, stress};
+use crate::questions::{bus, bytes, chat, echo, idle, parse, places, scenarios, storm, stress};
 use crate::report::{Report, html, json, text};
 use crate::visitors::flock;
 use crate::{load, peers, process};
@@ -37,6 +37,8 @@ enum Question {
     Idle(idle::IdleArguments),
     /// What does each step of a message cost, without sockets?
     Parse(parse::ParseArguments),
+    /// How long do the places in the queue take to all who wait?
+    Places(places::PlacesArguments),
     /// How do tens of thousands fare who chat at once, with text and with 8 KB messages?
     Scenarios(scenarios::ScenariosArguments),
     /// How long does a newcomer wait when all come at once?
@@ -74,6 +76,7 @@ impl Question {
             Self::Echo(_) => "echo",
             Self::Idle(_) => "idle",
             Self::Parse(_) => "parse",
+            Self::Places(_) => "places",
             Self::Scenarios(_) => "scenarios",
             Self::Storm(_) => "storm",
             Self::Stress(_) => "stress",
@@ -92,6 +95,7 @@ impl Question {
             Self::Echo(arguments) => echo::run(arguments, bench),
             Self::Idle(arguments) => idle::run(arguments, bench),
             Self::Parse(arguments) => parse::run(arguments, bench),
+            Self::Places(arguments) => places::run(arguments, bench),
             Self::Scenarios(arguments) => scenarios::run(arguments, bench),
             Self::Storm(arguments) => storm::run(arguments, bench),
             Self::Stress(arguments) => stress::run(arguments, bench),

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod echo;
 pub mod idle;
 pub mod parse;
+pub mod places;
 pub mod scenarios;
 pub mod storm;
 pub mod stress;

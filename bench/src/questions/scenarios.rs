@@ -131,6 +131,7 @@ fn play(
     let mut visitors = Visitors::start(&Job {
         data_dir: system.data_dir().to_owned(),
         run,
+        synthetic: true,
         first: 0,
         count,
         open: false,

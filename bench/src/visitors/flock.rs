@@ -372,8 +372,8 @@ impl Flock {
                 });
             }
             Event::Queue { told_us, .. } if !self.visitors[member].is_disturbed => {
-                let took = Duration::from_micros(now_us().saturating_sub(told_us));
-                self.report.places.record(took);
+                let took_us = stamp::wall_us().saturating_sub(told_us);
+                self.report.tellings.heard(told_us, now_us(), took_us);
             }
             Event::Refused { .. } | Event::Missed { .. } | Event::Malformed => {
                 self.report.broken += 1;

@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod far;
 pub mod flock;
+pub mod places;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 use crate::latency::Latencies;
+use places::Tellings;
 use stamp::Group;
 
 /// Visitors of one child: a descriptor each, of 20,000 that a process often has at most.
@@ -28,6 +30,9 @@ pub struct Job {
     pub data_dir: PathBuf,
     /// Makes their ids different from every other run's.
     pub run: u32,
+    /// Their ids say that a load plays them, so that nobody takes them for people; but a place in the queue is told to people
+    /// only.
+    pub synthetic: bool,
     /// The number of the first of them.
     pub first: u64,
     /// How many.
@@ -52,7 +57,12 @@ impl Job {
     /// The id of a visitor of this run.
     #[must_use]
     pub fn visitor(&self, number: u64) -> Id {
-        Id::synthetic(u128::from(self.run) << 64 | u128::from(number))
+        let number = u128::from(self.run) << 64 | u128::from(number);
+        if self.synthetic {
+            Id::synthetic(number)
+        } else {
+            Id::new(u64::from(self.run), number)
+        }
     }
 
     /// Whose latencies these are.
@@ -124,8 +134,8 @@ pub struct Report {
     pub to_visitor: Latencies,
     /// From the loss of a connection to the next Welcome or Wait.
     pub back: Latencies,
-    /// From the turn that told the places in the queue to each who waits there: one record for each shard, fanned out.
-    pub places: Latencies,
+    /// What those who wait in the queue were told of their places.
+    pub tellings: Tellings,
     /// How late things were done.
     pub lag: Latencies,
     /// Of those who waited and were let in, and were there all the time: their ticket, and when, by the backend's clock, µs.
@@ -157,7 +167,7 @@ impl Report {
         self.arrivals.add(&other.arrivals)?;
         self.to_visitor.add(&other.to_visitor)?;
         self.back.add(&other.back)?;
-        self.places.add(&other.places)?;
+        self.tellings.add(other.tellings);
         self.lag.add(&other.lag)?;
         self.let_in.extend(other.let_in);
         self.cpu_us += other.cpu_us;

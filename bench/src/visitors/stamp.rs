@@ -37,6 +37,14 @@ pub fn now_us() -> u64 {
     u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap_or(0)
 }
 
+/// µs since 1970. The backend's time is the wall clock's of its start, counted on monotonically: what it tells is compared
+/// with this, and both agree as long as nobody sets the clock meanwhile.
+#[must_use]
+pub fn wall_us() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap_or(0)
+}
+
 /// Writes a stamped text in place of what was there.
 pub fn write(text: &mut String, group: Group, due_us: u64, words: &str) {
     text.clear();

@@ -180,6 +180,19 @@ fn a_rush_waits_in_order_and_is_removed_with_the_ledger_closed() {
 }
 
 #[test]
+fn everybody_who_waits_is_told_a_place_and_the_last_of_each_telling_is_timed() {
+    let size = ["--visitors", "40", "--gateways", "2", "--seconds", "11"];
+    let seen = answer(&[&["places", "--json"][..], &size].concat());
+    assert!(held(&seen, "tellings that everybody who waits"), "{seen}");
+    assert!(held(&seen, "connections lost"), "{seen}");
+    let rows = rows(&seen);
+    let max_ms = |row: usize| rows[row].1[4].as_f64().expect("a number");
+    // The backend's clock and the load's are the same: more than nothing, and no hours.
+    assert!(max_ms(1) > 0.0 && max_ms(1) < 60_000.0, "{seen}");
+    assert!(max_ms(1) >= max_ms(0), "{seen}");
+}
+
+#[test]
 fn a_question_to_a_tidegate_that_does_not_run_says_what_to_type() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))

@@ -108,6 +108,7 @@ impl<'a> Rush<'a> {
         let open = Job {
             data_dir: system.data_dir().to_owned(),
             run,
+            synthetic: true,
             first: 0,
             count: arguments.open,
             open: true,

@@ -115,10 +115,6 @@ fn times(seen: &Seen, later_by: &Latencies) -> Table {
         ("open chat, agent to visitor", &seen.open.to_visitor),
         ("new chat, visitor to agent", &seen.agents.from_new),
         ("new chat, agent to visitor", &seen.new.to_visitor),
-        (
-            "places in the queue, from the turn to each",
-            &seen.new.places,
-        ),
         ("back after the kill", &back),
         (
             "said within 5 s of the kill, to agents",
