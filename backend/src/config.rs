@@ -39,7 +39,7 @@ pub struct Config {
     pub wal_bytes_max: u64,
     /// How often the checkpointer looks at the write-ahead log.
     pub checkpoint_every_ms: u64,
-    /// How long a commit waits for another process's lock on the database before it counts as busy.
+    /// How long a commit waits for a lock on the database, the checkpointer's or another process's, before it counts as busy.
     pub database_busy_ms_max: u64,
     /// Events kept for webhooks and other nodes; at the bound the oldest leave.
     pub outbox_rows_max: u64,
@@ -312,7 +312,7 @@ impl Default for Config {
             sqlite_vfs: String::new(),
             wal_bytes_max: 128 << 20,
             checkpoint_every_ms: 500,
-            database_busy_ms_max: 50,
+            database_busy_ms_max: 250,
             outbox_rows_max: 100_000,
             writer_cache_bytes: 64 << 20,
             database_mmap_bytes: 0,

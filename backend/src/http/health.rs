@@ -290,6 +290,11 @@ fn process(text: &mut Text, state: &HttpState) {
             load(&checkpoints.emptied),
         );
         text.counter(
+            "wal_emptied_us_total",
+            "microseconds for which commits had to wait for that, at most",
+            load(&checkpoints.emptied_us),
+        );
+        text.counter(
             "wal_held_total",
             "times that a reader that stays (a backup) kept the log at its bound",
             load(&checkpoints.held),
