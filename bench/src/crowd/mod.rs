@@ -48,8 +48,10 @@ use socket::Socket;
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one member before the others have their turn.
 const READS_PER_TURN_MAX: usize = 4;
-/// Sockets that one round looks at: all of a process that has 20,000 descriptors.
-const EVENTS_MAX: usize = 20_000;
+/// Sockets that one round looks at.
+const EVENTS_MAX: usize = 1024;
+/// Rounds in a row that found more sockets ready than that: then what is due is done all the same.
+const FULL_ROUNDS_MAX: u32 = 16;
 
 /// Something that a member learned.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ pub struct Crowd {
     exchange: Exchange,
     buffer: Vec<u8>,
     ready: Vec<epoll::Event>,
+    full_rounds: u32,
     /// Whose output waits for the next round's writes.
     unwritten: Vec<u32>,
     news: Vec<News>,
@@ -107,6 +110,7 @@ impl Crowd {
             exchange: Exchange::default(),
             buffer: vec![0; READ_BYTES],
             ready: Vec::with_capacity(EVENTS_MAX),
+            full_rounds: 0,
             unwritten: Vec::new(),
             news: Vec::new(),
             refused_connections: 0,
@@ -234,9 +238,13 @@ impl Crowd {
             let number = (event.data.u64() >> 32) as usize;
             self.socket_is_ready(number, u32::from_be_bytes([a, b, c, d]), event.flags);
         }
+        // After the sockets, all of them: what came while this process stood still came in time.
+        let is_full = ready.len() == EVENTS_MAX && self.full_rounds < FULL_ROUNDS_MAX;
+        self.full_rounds = if is_full { self.full_rounds + 1 } else { 0 };
         self.ready = ready;
-        // After the sockets: what came while this process stood still came in time.
-        self.tick();
+        if !is_full {
+            self.tick();
+        }
         news.append(&mut self.news);
         Ok(())
     }
