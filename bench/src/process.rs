@@ -68,6 +68,14 @@ pub fn own_bytes(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "RssAnon:")
 }
 
+/// Resident memory of a bus, which all who map it have in common.
+///
+/// # Errors
+/// When there is no such process.
+pub fn shared_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "RssShmem:")
+}
+
 fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::bench::Options;
 use crate::load::{Visitors, count};
 use crate::peers::{Fleet, Peer, Server};
-use crate::process::{cpu_us, descriptors, resident_bytes};
+use crate::process::{cpu_us, descriptors, resident_bytes, shared_bytes};
 use crate::system::{Setup, System};
 use crate::target::Target;
 
@@ -131,16 +131,18 @@ impl Subject {
         Ok(sum)
     }
 
-    /// Resident memory of its processes, bytes.
+    /// Resident memory of its processes, bytes. The bus is counted once: the backend maps what each gateway does.
     ///
     /// # Errors
     /// When one has ended.
     pub fn resident_bytes(&self) -> Result<f64> {
-        let mut sum = 0;
+        let (mut own, mut bus) = (0, 0);
         for pid in &self.pids {
-            sum += resident_bytes(*pid)?;
+            let shared = shared_bytes(*pid)?;
+            own += resident_bytes(*pid)?.saturating_sub(shared);
+            bus = shared.max(bus);
         }
-        Ok(count(sum))
+        Ok(count(own + bus))
     }
 }
 
