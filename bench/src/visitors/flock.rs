@@ -225,6 +225,7 @@ impl Flock {
                 sent,
                 accepted,
                 received,
+                lost,
                 ..
             } = self.report;
             serde_json::to_string(&Report {
@@ -233,6 +234,7 @@ impl Flock {
                 sent,
                 accepted,
                 received,
+                lost,
                 ..short
             })?
         };

@@ -193,6 +193,16 @@ fn everybody_who_waits_is_told_a_place_and_the_last_of_each_telling_is_timed() {
 }
 
 #[test]
+fn after_the_kill_of_a_gateway_all_its_visitors_are_back_and_nobody_asked_the_database() {
+    let seen = answer(&["storm", "--kill", "--connections", "60", "--json"]);
+    for check in ["not back", "gaps", "reads of the database"] {
+        assert!(held(&seen, check), "{check}: {seen}");
+    }
+    let row = &seen["tables"][0]["rows"][0];
+    assert_eq!((row[0].as_u64(), row[1].as_u64()), (Some(60), Some(60)));
+}
+
+#[test]
 fn a_question_to_a_tidegate_that_does_not_run_says_what_to_type() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))

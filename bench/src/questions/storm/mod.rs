@@ -4,6 +4,8 @@
 //! was due to the moment at which its upgrade was read, so a late load shows as a slow server: a run in which the load's
 //! core was nearly full is asked again, slower.
 
+mod after_kill;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -50,6 +52,9 @@ pub struct StormArguments {
     /// With --compare: only these servers
     #[arg(long = "peer", value_name = "NAME", requires = "compare")]
     peers: Vec<Peer>,
+    /// Instead: that many visitors with a chat each at a whole Tidegate, of which one gateway is killed with SIGKILL
+    #[arg(long, conflicts_with_all = ["compare", "server", "within", "rounds"])]
+    kill: bool,
 }
 
 /// What one storm showed.
@@ -66,6 +71,9 @@ struct Seen {
 /// # Errors
 /// When a server can't be started.
 pub fn run(arguments: &StormArguments, bench: &mut Bench) -> Result<Verdict> {
+    if arguments.kill {
+        return after_kill::run(arguments, bench);
+    }
     ensure!(arguments.rounds > 0, "--rounds 0: there is nothing to ask");
     ensure!(
         arguments.within >= 0.001,
