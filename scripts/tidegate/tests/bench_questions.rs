@@ -199,7 +199,7 @@ fn after_the_kill_of_a_gateway_all_its_visitors_are_back_and_nobody_asked_the_da
         assert!(held(&seen, check), "{check}: {seen}");
     }
     let row = &seen["tables"][0]["rows"][0];
-    assert_eq!((row[0].as_u64(), row[1].as_u64()), (Some(60), Some(60)));
+    assert_eq!((row[0].as_f64(), row[1].as_f64()), (Some(60.0), Some(60.0)));
 }
 
 #[test]

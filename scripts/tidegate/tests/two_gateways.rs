@@ -96,6 +96,19 @@ fn a_stopped_gateway_holds_nobody_who_comes_new() {
     });
     let stopped = stage.pids("gateway")[0];
     signal(stopped, "STOP");
+    // A thread that was about to let somebody in does so before it stops, and keeps them.
+    eventually("all its threads to stand still", || {
+        let threads = std::fs::read_dir(format!("/proc/{stopped}/task")).ok()?;
+        let mut states = threads.flatten().map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')')
+                .next()
+                .unwrap_or_default()
+                .trim_start()
+                .starts_with('T')
+        });
+        states.all(|stands| stands).then_some(())
+    });
     // Each waits for its upgrade: who is given to the stopped one would wait for as long as it stands still.
     let newcomers: Vec<Socket> = (0..32).map(|_| Socket::open(stage.ws)).collect();
     signal(stopped, "CONT");
