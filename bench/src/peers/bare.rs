@@ -63,6 +63,7 @@ pub(super) fn run(listener: &TcpListener) -> Result<()> {
         },
     };
     bare.ring.accept(ACCEPT, listener.as_raw_fd());
+    super::ready(listener.local_addr()?);
     loop {
         bare.ring.wait(SLEEP)?;
         while let Some(completion) = bare.ring.completion() {

@@ -125,7 +125,6 @@ pub fn run(arguments: &PeerArguments) -> Result<()> {
         Sharing::Alone
     };
     let listener = listener(arguments.listen, sharing)?;
-    println!("echo on ws://{}/", listener.local_addr()?);
     match arguments.peer {
         Peer::Tidegate => anyhow::bail!("it is started by `tidegate gateway --echo`"),
         Peer::Bare => bare::run(&listener),
@@ -160,6 +159,11 @@ fn listener(address: SocketAddr, sharing: Sharing) -> Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// Tells the parent that all descriptors of its own are open, and newcomers are let in.
+fn ready(address: SocketAddr) {
+    println!("echo on ws://{address}/");
+}
+
 /// What both peers on tokio stand on.
 #[cfg(feature = "peers")]
 fn on_one_thread<F: Future<Output = Result<()>>>(
@@ -170,5 +174,9 @@ fn on_one_thread<F: Future<Output = Result<()>>>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    runtime.block_on(async { serve(tokio::net::TcpListener::from_std(listener)?).await })
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        ready(listener.local_addr()?);
+        serve(listener).await
+    })
 }
