@@ -5,15 +5,12 @@
 //! may still name it.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
 
 use super::kinds::{Family, Role, Side};
-use super::pages::Pages;
+use super::pages::{IdIndex, Pages};
 
 /// Where a connection lives. A reused slot has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,8 +76,7 @@ pub struct Connections {
     resting: Vec<u32>,
     by_slot: BTreeMap<(u64, u16), Vec<u32>>,
     /// By principal, the key of their newest.
-    first_of: HashTable<u32>,
-    hasher: RandomState,
+    first_of: IdIndex,
     visitors: u32,
     agents: u32,
 }
@@ -144,9 +140,8 @@ impl Connections {
     }
 
     fn first_of(&self, principal: Id) -> Option<u32> {
-        let hash = self.hasher.hash_one(principal);
-        let is_first = |key: &u32| principal_of(&self.slab, *key) == Some(principal);
-        self.first_of.find(hash, is_first).copied()
+        self.first_of
+            .find(principal, |key| principal_of(&self.slab, key))
     }
 
     /// Live connections of visitors.
@@ -246,17 +241,9 @@ impl Connections {
 
     /// A connection is its principal's newest.
     fn lead(&mut self, principal: Id, key: u32) {
-        let hash = self.hasher.hash_one(principal);
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        let of = |key: &u32| principal_of(slab, *key);
-        let is_first = |key: &u32| of(key) == Some(principal);
-        let rehash = |key: &u32| hasher.hash_one(of(key).unwrap_or(Id::ABSENT));
-        match self.first_of.entry(hash, is_first, rehash) {
-            Entry::Occupied(mut first) => *first.get_mut() = key,
-            Entry::Vacant(none) => {
-                none.insert(key);
-            }
-        }
+        let slab = &self.slab;
+        self.first_of
+            .set(principal, key, |key| principal_of(slab, key));
     }
 
     /// `key` is about to leave the list of its principal, in which `next` follows it.
@@ -268,10 +255,9 @@ impl Connections {
             if next != NONE {
                 return self.lead(principal, next);
             }
-            let hash = self.hasher.hash_one(principal);
-            if let Ok(entry) = self.first_of.find_entry(hash, |first| *first == key) {
-                entry.remove();
-            }
+            let slab = &self.slab;
+            self.first_of
+                .remove(principal, |key| principal_of(slab, key));
             return;
         }
         let mut at = first;

@@ -1,13 +1,10 @@
 //! What is known of people beside their connections and conversations: only of those who are connected or have an
 //! open conversation, so nothing grows with everybody who ever came.
 
-use std::hash::{BuildHasher, RandomState};
-
-use hashbrown::HashTable;
 use tidegate_protocol::Id;
 
 use super::kinds::Family;
-use super::pages::Pages;
+use super::pages::{IdIndex, Pages};
 use super::rate::Bucket;
 
 /// Locales that are told apart; further ones count as unknown. Visitors choose them, so the table is bounded.
@@ -33,9 +30,7 @@ pub struct Person {
 /// Everybody who matters now.
 #[derive(Debug)]
 pub struct People {
-    /// By the id, the number in `people`.
-    numbers: HashTable<u32>,
-    hasher: RandomState,
+    numbers: IdIndex,
     people: Pages<(Id, Person)>,
     /// Numbers of those who were forgotten.
     free: Vec<u32>,
@@ -45,8 +40,7 @@ pub struct People {
 impl Default for People {
     fn default() -> Self {
         Self {
-            numbers: HashTable::new(),
-            hasher: RandomState::new(),
+            numbers: IdIndex::default(),
             people: Pages::default(),
             free: Vec::new(),
             locales: vec!["".into()],
@@ -57,11 +51,12 @@ impl Default for People {
 impl People {
     /// One person, if known.
     pub fn get(&self, id: Id) -> Option<&Person> {
-        let number = self
-            .numbers
-            .find(self.hasher.hash_one(id), is(&self.people, id))?;
-        let (_, person) = self.people.get(*number as usize)?;
+        let (_, person) = self.people.get(self.number(id)? as usize)?;
         Some(person)
+    }
+
+    fn number(&self, id: Id) -> Option<u32> {
+        self.numbers.find(id, |number| id_of(&self.people, number))
     }
 
     /// One person, made when unknown.
@@ -69,16 +64,14 @@ impl People {
     /// # Panics
     /// Never: a number in the index is in the table.
     pub fn entry(&mut self, id: Id) -> &mut Person {
-        let hash = self.hasher.hash_one(id);
-        let found = self.numbers.find(hash, is(&self.people, id)).copied();
-        let number = found.unwrap_or_else(|| self.add(id, hash));
+        let number = self.number(id).unwrap_or_else(|| self.add(id));
         let entry = self.people.get_mut(number as usize);
         &mut entry
             .expect("invariant: a number in the index is in the table")
             .1
     }
 
-    fn add(&mut self, id: Id, hash: u64) -> u32 {
+    fn add(&mut self, id: Id) -> u32 {
         let newcomer = (id, Person::default());
         let free = self.free.pop();
         let number = match free.and_then(|free| Some((free, self.people.get_mut(free as usize)?))) {
@@ -89,24 +82,21 @@ impl People {
             None => u32::try_from(self.people.push(newcomer))
                 .expect("invariant: fewer people than 2^32"),
         };
-        let (people, hasher) = (&self.people, &self.hasher);
-        self.numbers.insert_unique(hash, number, |number| {
-            let known = people.get(*number as usize);
-            hasher.hash_one(known.map_or(Id::ABSENT, |(id, _)| *id))
-        });
+        self.numbers
+            .set(id, number, |number| id_of(&self.people, number));
         number
     }
 
     /// Nobody needs to know them any more.
     pub fn forget(&mut self, id: Id) {
-        let hash = self.hasher.hash_one(id);
-        if let Ok(entry) = self.numbers.find_entry(hash, is(&self.people, id)) {
-            let (number, _) = entry.remove();
-            if let Some(entry) = self.people.get_mut(number as usize) {
-                *entry = (Id::ABSENT, Person::default());
-            }
-            self.free.push(number);
+        let people = &self.people;
+        let Some(number) = self.numbers.remove(id, |number| id_of(people, number)) else {
+            return;
+        };
+        if let Some(entry) = self.people.get_mut(number as usize) {
+            *entry = (Id::ABSENT, Person::default());
         }
+        self.free.push(number);
     }
 
     /// Sets a person's locale.
@@ -130,12 +120,8 @@ impl People {
     }
 }
 
-fn is(people: &Pages<(Id, Person)>, id: Id) -> impl Fn(&u32) -> bool {
-    move |number| {
-        people
-            .get(*number as usize)
-            .is_some_and(|(known, _)| *known == id)
-    }
+fn id_of(people: &Pages<(Id, Person)>, number: u32) -> Option<Id> {
+    people.get(number as usize).map(|(id, _)| *id)
 }
 
 #[cfg(test)]
