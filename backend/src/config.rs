@@ -412,24 +412,25 @@ impl Config {
                 self.turn_gather_us_max
             ));
         }
-        if !(1..=WORKER_ANSWER_MS_MAX).contains(&self.moderation.worker_answer_ms_max) {
-            found.push(format!(
-                "moderation.worker_answer_ms_max is {}; it must be 1 to {WORKER_ANSWER_MS_MAX}",
-                self.moderation.worker_answer_ms_max
-            ));
-        }
         let (moderation, translation) = (self.moderation, self.translation);
-        if !(1..=WORKER_ANSWER_MS_MAX).contains(&translation.worker_answer_ms_max) {
-            found.push(format!(
-                "translation.worker_answer_ms_max is {}; it must be 1 to {WORKER_ANSWER_MS_MAX}",
-                translation.worker_answer_ms_max
-            ));
-        }
-        if !(1..=BOT_ANSWER_MS_MAX).contains(&self.bot.worker_answer_ms_max) {
-            found.push(format!(
-                "bot.worker_answer_ms_max is {}; it must be 1 to {BOT_ANSWER_MS_MAX}",
-                self.bot.worker_answer_ms_max
-            ));
+        for (worker, ms, ms_max) in [
+            (
+                "moderation",
+                moderation.worker_answer_ms_max,
+                WORKER_ANSWER_MS_MAX,
+            ),
+            (
+                "translation",
+                translation.worker_answer_ms_max,
+                WORKER_ANSWER_MS_MAX,
+            ),
+            ("bot", self.bot.worker_answer_ms_max, BOT_ANSWER_MS_MAX),
+        ] {
+            if !(1..=ms_max).contains(&ms) {
+                found.push(format!(
+                    "{worker}.worker_answer_ms_max is {ms}; it must be 1 to {ms_max}"
+                ));
+            }
         }
         let both_ms = moderation
             .worker_answer_ms_max

@@ -1,9 +1,9 @@
 //! The desk and a moderation worker, which is a process of its own: the example of shm-bus, run by this test again.
 
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use shm_bus::{
     AttachedGateway, BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader,
@@ -13,53 +13,16 @@ use tidegate_backend::workers::question::{Moderation, WORKER_PROTOCOL};
 use tidegate_backend::workers::{ANSWER, TextQuestion, Verdict, Worker as _};
 use tidegate_protocol::Id;
 
+use support::worker::{self, DIRECTORY, Worker, await_worker, eventually};
+
 #[path = "../../shm-bus/examples/moderation_worker.rs"]
 #[allow(dead_code, reason = "its main is that of the example")]
 mod example;
-
-/// Names the worker's directory to this program, when it is to be the worker.
-const DIRECTORY: &str = "TIDEGATE_TEST_WORKER";
-
-/// No step waits longer.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn the_worker_process() {
     if let Ok(directory) = std::env::var(DIRECTORY) {
         example::serve(&directory).expect("it serves until it is killed");
-    }
-}
-
-struct Worker(Child);
-
-impl Worker {
-    fn start(directory: &Path) -> Self {
-        let program = std::env::current_exe().expect("this test's own file");
-        let child = Command::new(program)
-            .args(["--exact", "the_worker_process"])
-            .env(DIRECTORY, directory)
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.expect("it starts"))
-    }
-}
-
-impl Drop for Worker {
-    /// SIGKILL.
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -81,10 +44,7 @@ fn question(text: &str) -> TextQuestion {
 }
 
 fn ask(desk: &mut Desk, number: u64, text: &str) -> Verdict {
-    assert!(desk.ask(number, question(text)), "a worker is there");
-    let (answered, verdict) = eventually("the answer", || desk.answer());
-    assert_eq!(answered, number);
-    verdict
+    worker::ask(desk, number, question(text))
 }
 
 #[test]
@@ -94,7 +54,7 @@ fn a_worker_answers_is_killed_and_its_successor_goes_on() {
     assert!(!desk.ask(1, question("hello")), "nobody is there yet");
 
     let worker = Worker::start(&bus);
-    eventually("a worker", || desk.is_there().then_some(()));
+    await_worker(&desk, true);
     assert_eq!(ask(&mut desk, 2, "hello"), Verdict::Allow);
     assert_eq!(
         ask(&mut desk, 3, "a forbidden word"),
@@ -108,11 +68,11 @@ fn a_worker_answers_is_killed_and_its_successor_goes_on() {
     assert_eq!(ask(&mut desk, 5, &long), Verdict::Allow);
 
     drop(worker);
-    eventually("its death to be seen", || (!desk.is_there()).then_some(()));
+    await_worker(&desk, false);
     assert!(!desk.ask(6, question("hello")), "it gets the default");
 
     let _successor = Worker::start(&bus);
-    eventually("a successor", || desk.is_there().then_some(()));
+    await_worker(&desk, true);
     for number in 7..200 {
         assert_eq!(ask(&mut desk, number, "still there?"), Verdict::Allow);
     }
@@ -128,7 +88,7 @@ fn take_the_seat(bus_path: &Path, desk: &Desk) -> (AttachedGateway, BackendSeat)
         .pop()
         .expect("the desk's");
     let asker = seat.attach(instance).expect("it attaches");
-    eventually("the worker", || desk.is_there().then_some(()));
+    await_worker(desk, true);
     (asker, seat)
 }
 

@@ -1,28 +1,25 @@
 //! The desk with a translator and with a bot, each a process of its own (this program, run again): it answers, is killed,
 //! and its successor goes on.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod support;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shm_bus::{BackendSeat, BusDirectory, Claimed, Read, RecordCopy, RecordHeader};
 use tidegate_backend::engine::kinds::Side;
 use tidegate_backend::workers::bot::{BOT_PROTOCOL, Bot, BotAnswer, BotQuestion};
 use tidegate_backend::workers::question::WORKER_PROTOCOL;
 use tidegate_backend::workers::{
-    ANSWER, Desk, QUESTION, Records, TextQuestion, Translation, Verdict, Worker as _,
+    ANSWER, Desk, QUESTION, TextQuestion, Translation, Verdict, Worker as _,
 };
 use tidegate_protocol::Id;
 
-/// Names the worker's directory to this program, when it is to be the worker; the last name in it says which.
-const DIRECTORY: &str = "TIDEGATE_TEST_WORKER";
-
-/// No step waits longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+use support::worker::{DIRECTORY, Worker, ask, await_worker};
 
 #[test]
 fn the_worker_process() {
+    // The last name in the directory says which.
     if let Ok(directory) = std::env::var(DIRECTORY) {
         if directory.ends_with("bot") {
             serve(&directory, BOT_PROTOCOL, bots_answer);
@@ -96,52 +93,6 @@ fn bots_answer(question: &[u8]) -> Vec<u8> {
     record(1, &format!("{text}, {seq}, {}", question[28]))
 }
 
-struct Process(Child);
-
-impl Process {
-    fn start(directory: &Path) -> Self {
-        let program = std::env::current_exe().expect("this test's own file");
-        let child = Command::new(program)
-            .args(["--exact", "the_worker_process"])
-            .env(DIRECTORY, directory)
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.expect("it starts"))
-    }
-}
-
-impl Drop for Process {
-    /// SIGKILL.
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn await_worker<R: Records>(desk: &Desk<R>, there: bool) {
-    eventually("the worker to come or go", || {
-        (desk.is_there() == there).then_some(())
-    });
-}
-
-fn ask<R: Records>(desk: &mut Desk<R>, number: u64, question: R::Question) -> R::Answer {
-    assert!(desk.ask(number, question), "a worker is there");
-    let (answered, answer) = eventually("the answer", || desk.answer());
-    assert_eq!(answered, number);
-    answer
-}
-
 fn text(by: Side, text: &str) -> TextQuestion {
     TextQuestion {
         sender: Id(7),
@@ -159,7 +110,7 @@ fn a_translator_is_told_whose_text_it_is_and_its_refusal_is_no_answer() {
     assert!(!desk.ask(1, text(Side::Agent, "hello")), "nobody is there");
 
     let path = directory.path().join("translation");
-    let worker = Process::start(&path);
+    let worker = Worker::start(&path);
     await_worker(&desk, true);
     let replace = |text: &str| Verdict::Replace(text.into());
     assert_eq!(
@@ -178,7 +129,7 @@ fn a_translator_is_told_whose_text_it_is_and_its_refusal_is_no_answer() {
     drop(worker);
     await_worker(&desk, false);
     assert!(!desk.ask(6, text(Side::Agent, "hello")));
-    let _successor = Process::start(&path);
+    let _successor = Worker::start(&path);
     await_worker(&desk, true);
     assert_eq!(
         ask(&mut desk, 7, text(Side::Agent, "again")),
@@ -204,7 +155,7 @@ fn a_bot_says_something_or_nothing_is_killed_and_its_successor_goes_on() {
     assert!(!desk.ask(1, to_bot(2, true, "hello")), "nobody is there");
 
     let path = directory.path().join("bot");
-    let worker = Process::start(&path);
+    let worker = Worker::start(&path);
     await_worker(&desk, true);
     let said = |text: &str| BotAnswer::Say(text.into());
     assert_eq!(
@@ -220,7 +171,7 @@ fn a_bot_says_something_or_nothing_is_killed_and_its_successor_goes_on() {
     drop(worker);
     await_worker(&desk, false);
     assert!(!desk.ask(5, to_bot(4, true, "hello")));
-    let _successor = Process::start(&path);
+    let _successor = Worker::start(&path);
     await_worker(&desk, true);
     for number in 6..100 {
         let answer = ask(&mut desk, number, to_bot(number, true, "hello"));

@@ -1,11 +1,11 @@
 //! What a bot says to a visitor whom no agent has.
 
-use tidegate_protocol::{Id, limits};
+use tidegate_protocol::Id;
 
 use super::Engine;
 use super::effect::{Effect, Output};
 use super::kinds::Role;
-use super::sending::{MessageId, Who, body_hash};
+use super::sending::{MessageId, Who, body_hash, is_text};
 use super::table::{Event, Step, step};
 
 /// Who a bot's messages are from: "bot" in ASCII. No id that is made is so small, for each begins with its time.
@@ -17,8 +17,8 @@ impl Engine {
     pub(crate) fn bot_said(&mut self, conversation: Id, text: &str, out: &mut Output) {
         let key = self.conversations.find(conversation);
         let status = key.map(|key| self.conversations.at(key).row.status);
-        let is_text = !text.trim().is_empty() && text.len() <= limits::MESSAGE_TEXT_BYTES_MAX;
-        let (Some(key), Step::Append, true) = (key, step(status, Event::BotText), is_text) else {
+        let step = step(status, Event::BotText);
+        let (Some(key), Step::Append, true) = (key, step, is_text(text)) else {
             self.tally.bot_dropped += 1;
             return;
         };

@@ -63,7 +63,7 @@ use tidegate_protocol::Id;
 pub use bot::BOT_PRINCIPAL;
 #[cfg(any(test, feature = "fault-points"))]
 pub use sending::POISON_TEXT;
-pub use sending::{body_hash, encode_message};
+pub use sending::{body_hash, encode_message, is_text};
 
 use agents::Agents;
 use clock::HybridClock;

@@ -61,6 +61,12 @@ impl MessageId {
     }
 }
 
+/// Whether a text can be a message: something that shows, and no more than one holds.
+#[must_use]
+pub fn is_text(text: &str) -> bool {
+    !text.trim().is_empty() && text.len() <= limits::MESSAGE_TEXT_BYTES_MAX
+}
+
 /// A stable 64-bit hash of a body. It need not withstand an attacker: who finds a collision fools only himself.
 #[must_use]
 pub fn body_hash(conversation: Id, text: &str) -> u64 {

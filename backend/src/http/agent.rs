@@ -22,6 +22,7 @@ use super::visitor::{conversation_answer, no_such_conversation, page, send};
 use super::{HttpState, json};
 use crate::app::command::{AgentView, HttpAnswer, HttpCommand};
 use crate::auth;
+use crate::engine::is_text;
 use crate::engine::kinds::{AgentStatus, Reason, Role};
 use crate::engine::rows::{AgentRow, CannedReplyRow};
 use crate::store::read::{Filter, ListQuery, ListedPage, PAGE_ROWS_MAX, QUERY_BYTES_MAX};
@@ -578,7 +579,7 @@ fn wanted_reply(
         .unwrap_or_default()
         .to_owned();
     let text = fields.text("text")?.to_owned();
-    if text.trim().is_empty() || text.len() > MESSAGE_TEXT_BYTES_MAX {
+    if !is_text(&text) {
         return Err(Problem::field(
             "text",
             format!("`text` must have 1 to {MESSAGE_TEXT_BYTES_MAX} bytes"),

@@ -21,16 +21,16 @@
 //!
 //! Anything else counts as no answer. A question is answered once; what follows is late.
 
-use tidegate_protocol::{Id, limits};
+use tidegate_protocol::Id;
 
-use super::Records;
+use super::{Records, answer_parts};
+use crate::engine::is_text;
 
 /// What both sides mean by these records: a bot takes the seat for it. Another number than a text worker's, so that
 /// neither is taken for the other in the wrong directory.
 pub const BOT_PROTOCOL: u32 = 2;
 
 const QUESTION_HEAD_BYTES: usize = 32;
-const ANSWER_HEAD_BYTES: usize = 8;
 
 /// A visitor's text to which nobody is there to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,14 +86,9 @@ impl Records for Bot {
     }
 
     fn read_answer(payload: &[u8]) -> Option<BotAnswer> {
-        let (head, body) = payload.split_at_checked(ANSWER_HEAD_BYTES)?;
-        let bytes = u32::from_le_bytes(*head[4..].first_chunk()?) as usize;
-        let text = std::str::from_utf8(body.get(..bytes)?).ok()?;
-        match head[0] {
-            0 => Some(BotAnswer::Nothing),
-            1 if !text.trim().is_empty() && text.len() <= limits::MESSAGE_TEXT_BYTES_MAX => {
-                Some(BotAnswer::Say(text.to_owned()))
-            }
+        match answer_parts(payload)? {
+            (0, _) => Some(BotAnswer::Nothing),
+            (1, text) if is_text(text) => Some(BotAnswer::Say(text.to_owned())),
             _ => None,
         }
     }

@@ -36,6 +36,15 @@ pub const QUESTION: u16 = 1;
 /// An answer's record kind.
 pub const ANSWER: u16 = 2;
 
+const ANSWER_HEAD_BYTES: usize = 8;
+
+/// What every answer's payload begins with, and its text; `None`: it is cut short, or no UTF-8.
+fn answer_parts(payload: &[u8]) -> Option<(u8, &str)> {
+    let (head, body) = payload.split_at_checked(ANSWER_HEAD_BYTES)?;
+    let bytes = u32::from_le_bytes(*head[4..].first_chunk()?) as usize;
+    Some((head[0], std::str::from_utf8(body.get(..bytes)?).ok()?))
+}
+
 /// What a kind of worker is asked and answers, as payloads of records.
 pub trait Records: 'static {
     /// What both sides mean by the payloads: a worker takes the seat for it, and is refused one for another.

@@ -23,9 +23,10 @@
 //! Who wrote it stands where a 0 was reserved before anybody but visitors was asked about. A moderator still is asked
 //! about visitors alone and reads the 0 that it always read: so the protocol's number stays 1.
 
-use tidegate_protocol::{Id, limits};
+use tidegate_protocol::Id;
 
-use super::Records;
+use super::{Records, answer_parts};
+use crate::engine::is_text;
 use crate::engine::kinds::Side;
 
 /// What both sides mean by these records: a worker takes the seat for it.
@@ -34,7 +35,6 @@ pub const WORKER_PROTOCOL: u32 = 1;
 pub const REASON_BYTES_MAX: usize = 256;
 
 const QUESTION_HEAD_BYTES: usize = 24;
-const ANSWER_HEAD_BYTES: usize = 8;
 
 /// A text that somebody is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +60,16 @@ pub enum Verdict {
     Replace(String),
 }
 
-/// A moderator's records.
-pub enum Moderation {}
+/// The records of a worker that looks at texts.
+pub struct Texts<const MAY_REFUSE: bool>;
 
-impl Records for Moderation {
+/// A moderator's.
+pub type Moderation = Texts<true>;
+
+/// A translator's: a moderator's, but that it can't refuse.
+pub type Translation = Texts<false>;
+
+impl<const MAY_REFUSE: bool> Records for Texts<MAY_REFUSE> {
     const PROTOCOL: u32 = WORKER_PROTOCOL;
     type Question = TextQuestion;
     type Answer = Verdict;
@@ -77,65 +83,27 @@ impl Records for Moderation {
     }
 
     fn write_question(question: &TextQuestion, payload: &mut [u8]) {
-        fill(question, payload);
+        let text = &question.text;
+        let (head, body) = payload.split_at_mut(QUESTION_HEAD_BYTES);
+        let bytes =
+            u32::try_from(text.len()).expect("invariant: a text is bounded by its envelope");
+        head[..16].copy_from_slice(&question.conversation.0.to_le_bytes());
+        head[16..20].copy_from_slice(&bytes.to_le_bytes());
+        head[20] = question.by.code();
+        head[21..].fill(0);
+        body.copy_from_slice(text.as_bytes());
     }
 
     fn read_answer(payload: &[u8]) -> Option<Verdict> {
-        read_answer(payload)
-    }
-}
-
-/// A translator's records: a moderator's, but that it can't refuse.
-pub enum Translation {}
-
-impl Records for Translation {
-    const PROTOCOL: u32 = WORKER_PROTOCOL;
-    type Question = TextQuestion;
-    type Answer = Verdict;
-
-    fn principal(question: &TextQuestion) -> Id {
-        Moderation::principal(question)
-    }
-
-    fn question_bytes(question: &TextQuestion) -> usize {
-        Moderation::question_bytes(question)
-    }
-
-    fn write_question(question: &TextQuestion, payload: &mut [u8]) {
-        Moderation::write_question(question, payload);
-    }
-
-    fn read_answer(payload: &[u8]) -> Option<Verdict> {
-        read_answer(payload).filter(|verdict| !matches!(verdict, Verdict::Refuse(_)))
-    }
-}
-
-fn fill(question: &TextQuestion, payload: &mut [u8]) {
-    let text = &question.text;
-    let (head, body) = payload.split_at_mut(QUESTION_HEAD_BYTES);
-    let bytes = u32::try_from(text.len()).expect("invariant: a text is bounded by its envelope");
-    head[..16].copy_from_slice(&question.conversation.0.to_le_bytes());
-    head[16..20].copy_from_slice(&bytes.to_le_bytes());
-    head[20] = question.by.code();
-    head[21..].fill(0);
-    body.copy_from_slice(text.as_bytes());
-}
-
-/// What an answer's payload says; `None`: nothing that is defined.
-fn read_answer(payload: &[u8]) -> Option<Verdict> {
-    let (head, body) = payload.split_at_checked(ANSWER_HEAD_BYTES)?;
-    let bytes = u32::from_le_bytes(*head[4..].first_chunk()?) as usize;
-    let text = std::str::from_utf8(body.get(..bytes)?).ok()?;
-    match head[0] {
-        0 => Some(Verdict::Allow),
-        1 => {
-            let end = text.floor_char_boundary(text.len().min(REASON_BYTES_MAX));
-            Some(Verdict::Refuse(text[..end].to_owned()))
+        match answer_parts(payload)? {
+            (0, _) => Some(Verdict::Allow),
+            (1, text) if MAY_REFUSE => {
+                let end = text.floor_char_boundary(text.len().min(REASON_BYTES_MAX));
+                Some(Verdict::Refuse(text[..end].to_owned()))
+            }
+            (2, text) if is_text(text) => Some(Verdict::Replace(text.to_owned())),
+            _ => None,
         }
-        2 if !text.trim().is_empty() && text.len() <= limits::MESSAGE_TEXT_BYTES_MAX => {
-            Some(Verdict::Replace(text.to_owned()))
-        }
-        _ => None,
     }
 }
 
@@ -149,7 +117,7 @@ mod tests {
         let mut payload = vec![verdict, 0, 0, 0];
         payload.extend_from_slice(&text_bytes.to_le_bytes());
         payload.extend_from_slice(text);
-        read_answer(&payload)
+        Moderation::read_answer(&payload)
     }
 
     #[test]
@@ -165,7 +133,7 @@ mod tests {
         assert_eq!(answer(3, 0, b""), None, "no such verdict");
         assert_eq!(answer(2, 9, b"short"), None, "beyond the record");
         assert_eq!(answer(2, 2, &[0xff, 0xfe]), None, "no UTF-8");
-        assert_eq!(read_answer(&[0; 7]), None);
+        assert_eq!(Moderation::read_answer(&[0; 7]), None);
         let long = "好".repeat(200);
         let Some(Verdict::Refuse(cut)) = answer(1, 600, long.as_bytes()) else {
             panic!("a long reason is cut");
@@ -185,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_an_answer_holds_what_is_read_is_within_bounds(payload: Vec<u8>) {
-            match read_answer(&payload) {
+            match Moderation::read_answer(&payload) {
                 Some(Verdict::Refuse(reason)) => prop_assert!(reason.len() <= REASON_BYTES_MAX),
                 Some(Verdict::Replace(text)) => {
                     prop_assert!(!text.trim().is_empty() && text.len() <= payload.len());

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod worker;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -3,7 +3,9 @@
 
 use tidegate_protocol::Id;
 
-use super::moderation::{ANSWER_MS_MAX, Double, moderation, result, waits};
+use super::moderation::{
+    ANSWER_MS_MAX, Double, dies_and_has_the_sender_come_back, moderation, result, waits,
+};
 use super::stage::{Client, Stage, actor, id, outcome};
 use crate::app::command::HttpCommand;
 use crate::config::ModerationDefault;
@@ -237,18 +239,7 @@ fn a_backend_that_dies_with_a_text_at_the_second_stage_has_its_sender_come_back(
     stage.settle();
     translator.answer("let through", Verdict::Allow);
     assert_eq!(outcome(&result(&mut stage, &other)), "accepted");
-    stage.restart();
-    stage.settle();
-    assert!(
-        stage.closes.contains(&(visitor.slot, 4_000)),
-        "{:?}",
-        stage.closes
-    );
-    let again = stage.visitor(1, 11);
-    stage.enter(&again);
-    stage.send(&again, 1, Id::ABSENT, "held");
-    assert_eq!(outcome(&result(&mut stage, &again)), "accepted");
-    assert_eq!(stage.ledger().total().accepted, 2, "each once");
+    dies_and_has_the_sender_come_back(&mut stage, &visitor);
 }
 
 #[test]
