@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// More descriptors than a process of a load or a peer ever has.
@@ -85,6 +85,16 @@ fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
         .and_then(|number| number.parse::<u64>().ok());
     kib.map(|kib| kib * 1024)
         .ok_or_else(|| io::Error::other(format!("process {pid} has ended")))
+}
+
+/// Ends a process with SIGKILL.
+///
+/// # Errors
+/// When there is no such process, or it is another user's.
+pub fn kill(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("no process has that number"))?;
+    Ok(kill_process(pid, Signal::KILL)?)
 }
 
 /// Descriptors that a process has open.

@@ -41,6 +41,21 @@ pub struct Setup {
     pub core: Option<usize>,
 }
 
+impl Setup {
+    /// So many gateways of one core each, on any core; no commit waits for the disk.
+    ///
+    /// # Errors
+    /// There are no so many.
+    pub fn of_gateways(gateways: u64) -> Result<Self> {
+        Ok(Self {
+            gateways: usize::try_from(gateways)?,
+            shards: 1,
+            synchronous: "normal",
+            core: None,
+        })
+    }
+}
+
 /// The settings that `up` wrote down at its start, as far as they are needed from outside.
 #[derive(Debug, Deserialize)]
 struct Resolved {

@@ -10,27 +10,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::bench::{Bench, Verdict};
 use crate::latency::Latencies;
 use crate::load::count;
 use crate::process::cpu_us;
 use crate::report::{Cell, Table};
-use crate::system::{Setup, System};
+use crate::system::System;
+use crate::visitors::askers::{self, LOOK_EVERY};
 use crate::visitors::far::Visitors;
 use crate::visitors::places::Telling;
-use crate::visitors::{Job, Order};
-
-/// Descriptors leave room for the gateway's own, and the kernel spreads visitors by chance.
-const CONNECTIONS_PER_GATEWAY: u64 = 17_000;
-/// Newcomers a second: below what is let in, and what a core greets.
-const ARRIVALS_PER_S: u64 = 3_000;
-/// Past the schedule of arrivals: then everybody's question is committed.
-const ASK_S_MAX: u64 = 60;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Reports come within this.
-const TELL_S_MAX: u64 = 20;
 
 /// `tidegate bench places`
 #[derive(Debug, clap::Args)]
@@ -60,65 +50,18 @@ struct Spent {
 /// When no Tidegate comes up, or not everybody gets into its queue.
 pub fn run(arguments: &PlacesArguments, bench: &mut Bench) -> Result<Verdict> {
     let waiting = arguments.visitors;
-    let needed = waiting.div_ceil(CONNECTIONS_PER_GATEWAY);
-    let gateways = arguments.gateways.unwrap_or(needed);
-    bench
-        .progress
-        .say(format!("starting {gateways} gateway(s)"));
-    let system = System::start(&Setup {
-        gateways: usize::try_from(gateways)?,
-        shards: 1,
-        synchronous: "normal",
-        core: None,
-    })?;
-    let mut visitors = Visitors::start(&Job {
-        data_dir: system.data_dir().to_owned(),
-        run: fastrand::u32(1..),
-        synthetic: false,
-        first: 0,
-        count: waiting,
-        open: false,
-        ask_permille: 1_000,
-        says: 0,
-        every_ms: 1_000,
-        text_bytes: 0,
-        large_permille: 0,
-        slow_permille: 0,
-    })?;
-    let over_ms = waiting * 1_000 / ARRIVALS_PER_S;
-    visitors.order(Order::Come { over_ms })?;
-    let deadline = Instant::now() + Duration::from_millis(over_ms) + Duration::from_secs(ASK_S_MAX);
-    while visitors.newest().accepted < waiting {
-        ensure!(
-            Instant::now() < deadline,
-            "of {waiting} visitors {} are inside, and the questions of {} are accepted",
-            visitors.newest().inside,
-            visitors.newest().accepted
-        );
-        look(&mut visitors)?;
-        let asked = visitors.newest().accepted;
-        bench
-            .progress
-            .say(format!("{asked} of {waiting} wait in the queue"));
-    }
+    let gateways = arguments
+        .gateways
+        .unwrap_or_else(|| askers::gateways(waiting));
+    let (system, mut visitors) = askers::come(waiting, false, gateways, bench)?;
     let before = spent(&system, &visitors)?;
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
     while Instant::now() < end {
-        look(&mut visitors)?;
+        visitors.look(LOOK_EVERY)?;
     }
     let after = spent(&system, &visitors)?;
     bench.progress.say("what they were told");
-    visitors.order(Order::Tell)?;
-    let deadline = Instant::now() + Duration::from_secs(TELL_S_MAX);
-    while visitors.awaited() > 0 {
-        ensure!(
-            Instant::now() < deadline,
-            "a process of the load does not answer within {TELL_S_MAX} s"
-        );
-        visitors.report()?;
-        std::thread::sleep(LOOK_EVERY / 10);
-    }
-    let told = visitors.newest();
+    let told = visitors.tell()?;
     let whole: Vec<Telling> = told.tellings.to_at_least(waiting).copied().collect();
     show(bench, waiting, gateways, &whole, (before, after));
     let report = &mut bench.report;
@@ -135,16 +78,6 @@ pub fn run(arguments: &PlacesArguments, bench: &mut Bench) -> Result<Verdict> {
         "",
     );
     Ok(bench.report.verdict())
-}
-
-/// Waits a moment, and takes a report in.
-fn look(visitors: &mut Visitors) -> Result<()> {
-    if visitors.awaited() == 0 {
-        visitors.order(Order::Look)?;
-    }
-    std::thread::sleep(LOOK_EVERY);
-    visitors.report()?;
-    Ok(())
 }
 
 fn spent(system: &System, visitors: &Visitors) -> Result<Spent> {

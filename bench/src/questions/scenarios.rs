@@ -119,28 +119,14 @@ fn play(
     bench
         .progress
         .say(format!("{name}: starting {gateways} gateway(s)"));
-    let system = System::start(&Setup {
-        gateways: usize::try_from(gateways)?,
-        shards: 1,
-        synchronous: "normal",
-        core: None,
-    })?;
+    let system = System::start(&Setup::of_gateways(gateways)?)?;
     let run = fastrand::u32(1..);
     let capacity = u32::try_from(CHATS_PER_AGENT)?;
     let mut agents = Agents::come(&system, run, u32::try_from(agent_count)?, capacity)?;
     let mut visitors = Visitors::start(&Job {
-        data_dir: system.data_dir().to_owned(),
-        run,
-        synthetic: true,
-        first: 0,
-        count,
-        open: false,
-        ask_permille: 1_000,
-        says: 0,
         every_ms: arguments.every * 1_000,
         text_bytes,
-        large_permille: 0,
-        slow_permille: 0,
+        ..Job::to_ask(system.data_dir(), run, count)
     })?;
     let over_ms = count * 1_000 / ARRIVALS_PER_S;
     visitors.order(Order::Come { over_ms })?;

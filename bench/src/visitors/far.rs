@@ -4,12 +4,17 @@
 use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::mpsc::TryRecvError;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::dialogue::Dialogue;
+use crate::system::until;
 
 use super::{Job, Order, Report, VISITORS_PER_CHILD_MAX};
+
+/// Reports come within this.
+const TELL: Duration = Duration::from_secs(20);
 
 /// All children of one kind of visitors.
 #[derive(Debug)]
@@ -65,6 +70,32 @@ impl Visitors {
             child.dialogue.order(&order)?;
         }
         Ok(())
+    }
+
+    /// Waits a moment, and takes a report in.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub fn look(&mut self, wait: Duration) -> Result<()> {
+        if self.awaited == 0 {
+            self.order(Order::Look)?;
+        }
+        std::thread::sleep(wait);
+        self.report()?;
+        Ok(())
+    }
+
+    /// Everybody tells all that they saw since they told it last.
+    ///
+    /// # Errors
+    /// One has ended, or does not answer.
+    pub fn tell(&mut self) -> Result<&Report> {
+        self.order(Order::Tell)?;
+        until("all processes of the load tell what they saw", TELL, || {
+            self.report()?;
+            Ok(self.awaited == 0)
+        })?;
+        Ok(&self.sum)
     }
 
     /// The next report of all of them together, once every child's has come.

@@ -6,12 +6,13 @@
 //! share.
 
 pub mod agents;
+pub mod askers;
 pub mod far;
 pub mod flock;
 pub mod places;
 pub mod stamp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::Id;
@@ -54,6 +55,25 @@ pub struct Job {
 }
 
 impl Job {
+    /// Newcomers who each ask something; who gets an agent goes on.
+    #[must_use]
+    pub fn to_ask(data_dir: &Path, run: u32, count: u64) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            run,
+            synthetic: true,
+            first: 0,
+            count,
+            open: false,
+            ask_permille: 1_000,
+            says: 0,
+            every_ms: 1_000,
+            text_bytes: 0,
+            large_permille: 0,
+            slow_permille: 0,
+        }
+    }
+
     /// The id of a visitor of this run.
     #[must_use]
     pub fn visitor(&self, number: u64) -> Id {

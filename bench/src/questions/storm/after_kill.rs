@@ -7,26 +7,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result};
 
 use super::StormArguments;
 use crate::bench::{Bench, Verdict};
 use crate::load::count;
+use crate::process::kill;
 use crate::report::{Cell, Table};
-use crate::system::{Setup, System, until};
-use crate::visitors::far::Visitors;
-use crate::visitors::{Job, Order};
+use crate::system::System;
+use crate::visitors::Order;
+use crate::visitors::askers::{self, LOOK_EVERY};
 
-/// Descriptors leave room for the gateway's own, and the kernel spreads visitors by chance.
-const CONNECTIONS_PER_GATEWAY: u64 = 17_000;
-/// Newcomers a second: coming is not what this asks about.
-const ARRIVALS_PER_S: u64 = 3_000;
-/// Past the schedule of arrivals: then everybody's question is committed.
-const ASK_S_MAX: u64 = 60;
 /// Then everybody is back, or the question is missed.
 const BACK: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Asks.
 ///
@@ -34,26 +27,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// When no Tidegate comes up, or not everybody gets in.
 pub fn run(arguments: &StormArguments, bench: &mut Bench) -> Result<Verdict> {
     let people = arguments.connections;
-    let gateways = people.div_ceil(CONNECTIONS_PER_GATEWAY);
-    bench
-        .progress
-        .say(format!("starting {gateways} gateway(s)"));
-    let system = System::start(&Setup {
-        gateways: usize::try_from(gateways)?,
-        shards: 1,
-        synchronous: "normal",
-        core: None,
-    })?;
-    let mut visitors = come(&system, people, bench)?;
-    let reads = reads(&system)?;
+    let gateways = askers::gateways(people);
+    let (system, mut visitors) = askers::come(people, true, gateways, bench)?;
+    let reads = self::reads(&system)?;
     visitors.order(Order::Kill)?;
     let victim = system.gateways().first().copied().context("a gateway")?;
-    let pid = Pid::from_raw(i32::try_from(victim)?).context("a process id")?;
     bench.progress.say(format!("kill -9 of gateway {victim}"));
     let killed = Instant::now();
-    kill_process(pid, Signal::KILL).context("kill -9 of a gateway")?;
+    kill(victim).context("kill -9 of a gateway")?;
     loop {
-        look(&mut visitors)?;
+        visitors.look(LOOK_EVERY)?;
         let newest = visitors.newest();
         bench.progress.say(format!("{} are away", newest.away));
         let is_late = killed.elapsed() > BACK;
@@ -64,9 +47,8 @@ pub fn run(arguments: &StormArguments, bench: &mut Bench) -> Result<Verdict> {
             break;
         }
     }
-    let asked = reads_since(&system, reads)?;
-    tell(&mut visitors)?;
-    let told = visitors.newest();
+    let asked = self::reads(&system)? - reads;
+    let told = visitors.tell()?;
     let ms = |part| Cell::number(told.back.quantile(part).as_secs_f64() * 1e3, 0);
     let mut table = Table::new(
         format!(
@@ -101,72 +83,10 @@ pub fn run(arguments: &StormArguments, bench: &mut Bench) -> Result<Verdict> {
     Ok(report.verdict())
 }
 
-/// Everybody comes and asks; nobody answers.
-fn come(system: &System, people: u64, bench: &Bench) -> Result<Visitors> {
-    let mut visitors = Visitors::start(&Job {
-        data_dir: system.data_dir().to_owned(),
-        run: fastrand::u32(1..),
-        synthetic: true,
-        first: 0,
-        count: people,
-        open: false,
-        ask_permille: 1_000,
-        says: 0,
-        every_ms: 1_000,
-        text_bytes: 0,
-        large_permille: 0,
-        slow_permille: 0,
-    })?;
-    let over_ms = people * 1_000 / ARRIVALS_PER_S;
-    visitors.order(Order::Come { over_ms })?;
-    let deadline = Instant::now() + Duration::from_millis(over_ms) + Duration::from_secs(ASK_S_MAX);
-    while visitors.newest().accepted < people {
-        ensure!(
-            Instant::now() < deadline,
-            "of {people} visitors {} are inside, and the questions of {} are accepted",
-            visitors.newest().inside,
-            visitors.newest().accepted
-        );
-        look(&mut visitors)?;
-        bench
-            .progress
-            .say(format!("{} of {people} asked", visitors.newest().accepted));
-    }
-    Ok(visitors)
-}
-
-/// Waits a moment, and takes a report in.
-fn look(visitors: &mut Visitors) -> Result<()> {
-    if visitors.awaited() == 0 {
-        visitors.order(Order::Look)?;
-    }
-    std::thread::sleep(LOOK_EVERY);
-    visitors.report()?;
-    Ok(())
-}
-
-/// Everybody tells all that they saw.
-fn tell(visitors: &mut Visitors) -> Result<()> {
-    let answered = |visitors: &mut Visitors| {
-        until("everybody tells what they saw", BACK, || {
-            visitors.report()?;
-            Ok(visitors.awaited() == 0)
-        })
-    };
-    // The look before it comes first.
-    answered(visitors)?;
-    visitors.order(Order::Tell)?;
-    answered(visitors)
-}
-
 /// Reads of the backend beside its turn, so far.
 fn reads(system: &System) -> Result<f64> {
     let metrics = system.metrics()?;
     metrics
         .get("tidegate_reads_total")
         .context("tidegate_reads_total at the backend's /metrics")
-}
-
-fn reads_since(system: &System, before: f64) -> Result<f64> {
-    Ok(reads(system)? - before)
 }

@@ -4,11 +4,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::{StressArguments, Victim, plan};
 use crate::bench::Bench;
-use crate::process::{own_bytes, resident_bytes};
+use crate::process::{kill, own_bytes, resident_bytes};
 use crate::system::{Ledger, System, until};
 use crate::visitors::agents::Agents;
 use crate::visitors::far::Visitors;
@@ -106,18 +105,9 @@ impl<'a> Rush<'a> {
         let capacity = CAPACITY.max(u32::try_from(arguments.open * 2)?.div_ceil(arguments.agents));
         let agents = Agents::come(system, run, arguments.agents, capacity)?;
         let open = Job {
-            data_dir: system.data_dir().to_owned(),
-            run,
-            synthetic: true,
-            first: 0,
-            count: arguments.open,
             open: true,
-            ask_permille: 1_000,
-            says: 0,
             every_ms: OPEN_EVERY_MS,
-            text_bytes: 0,
-            large_permille: 0,
-            slow_permille: 0,
+            ..Job::to_ask(system.data_dir(), run, arguments.open)
         };
         let new = Job {
             first: arguments.open,
@@ -189,9 +179,8 @@ impl<'a> Rush<'a> {
             Victim::Backend => self.system.backend(),
             Victim::Gateway => self.system.gateways().first().copied(),
         };
-        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let pid = pid.with_context(|| format!("there is no {victim:?} to kill"))?;
-        kill_process(pid, Signal::KILL).with_context(|| format!("kill -9 of the {victim:?}"))
+        kill(pid).with_context(|| format!("kill -9 of the {victim:?}"))
     }
 
     /// Nobody says anything more; when all is answered everybody tells what they saw, and leaves.
